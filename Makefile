@@ -1,0 +1,46 @@
+# Two commands for newcomers: `make demo` and `make test`. The rest is for working here: see CONTRIBUTING.md.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+MODEL ?= smollm2-135m
+RAM ?= 400MiB
+PROMPT ?= The capital of France is
+SOURCES := runtime actors storage benchmarks tests
+
+.PHONY: demo test check bench format clean
+
+# Everything pinned: constraints.txt names the exact version of each package.
+$(VENV)/run.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+demo: $(VENV)/run.stamp
+	$(BIN)/tidemill pull $(MODEL)
+	$(BIN)/tidemill run -m $(MODEL) -p "$(PROMPT)" -n 64 --ram $(RAM)
+
+test: $(VENV)/dev.stamp
+	$(BIN)/tidemill pull $(MODEL)
+	$(BIN)/pytest
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -m "not slow and not system"
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python benchmarks/decode.py
+
+format: $(VENV)/dev.stamp
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+clean:
+	rm -rf $(VENV) build *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

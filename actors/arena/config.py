@@ -1,0 +1,8 @@
+import msgspec
+
+from tidemill.storage.arena_plan import ArenaPlan
+
+
+class ArenaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    plan: ArenaPlan
+    tickets: int  # most reads outstanding at the reader

@@ -1,0 +1,284 @@
+"""Drives the decoder over the arena: waits for extents, releases them, samples. It owns the KV cache and the sequence.
+
+It reads the arena's bytes and never writes them; what lies where it learns from BundlesReady.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tidemill.actors.actor import Send
+from tidemill.actors.compute.config import ComputeConfig
+from tidemill.actors.compute.decoder import (
+    Decoder,
+    ExtentNeeded,
+    ExtentsConsumed,
+    LayerDone,
+    RowsNeeded,
+)
+from tidemill.actors.compute.placement import NOT_RESIDENT, Placement
+from tidemill.actors.compute.sampling import sample
+from tidemill.actors.compute.step_run import StepRun
+from tidemill.actors.counters import Counter, Counters
+from tidemill.actors.messages import (
+    ActorName,
+    BundlesReady,
+    BundlesReleased,
+    BundlesUnavailable,
+    CancelStep,
+    DemandRows,
+    LayerEntered,
+    Message,
+    OpenSequence,
+    RowsReady,
+    RunStep,
+    Sampling,
+    StepAbandoned,
+    StepCancelled,
+    StepFailed,
+    StepProgressed,
+    TokensSampled,
+    pack_ids,
+    pack_tokens,
+    unpack_ids,
+)
+
+QUANTUM_NS = 5_000_000  # computed on without looking at the links; short against a person's Ctrl-C, long against a poll
+
+
+class ComputeActor:
+    """One sequence, one step at a time. While a step is blocked, `wants_poll` is false and only a message resumes it."""
+
+    name = ActorName.COMPUTE
+    wake_fds: Sequence[int] = ()
+
+    def __init__(
+        self,
+        config: ComputeConfig,
+        decoder: Decoder,
+        placement: Placement,
+        counters: Counters,
+        clock_ns: Callable[[], int],
+    ) -> None:
+        self._plan = config.plan
+        self._chunk = config.chunk
+        self._context = config.context
+        self._decoder = decoder
+        self._placement = placement
+        self._counters = counters
+        self._clock_ns = clock_ns
+        self._streams = config.plan.ring_slots > 0
+        self._epoch = 0
+        self._failure: tuple[int, str] | None = None  # epoch, what could not be read in it
+        self._streamed: dict[int, tuple[int, int]] = {}  # extent -> slot, generation
+        self._rows: list[tuple[int, int]] = []  # slots of rows handed to the decoder, to be released
+        self._request = 0
+        self._sequence = -1
+        self._history: list[int] = []
+        self._sampling = Sampling(0.0, 0, 1.0, 0.0, 1.0, 0)
+        self._run: StepRun | None = None
+        self._blocked_since: int | None = None
+        self._blocked_on: ExtentNeeded | RowsNeeded | None = None
+        self._row_offsets: object = None  # what the decoder is sent when it is resumed after RowsNeeded
+        self._kernel_ns = 0
+
+    @property
+    def wants_poll(self) -> bool:
+        return self._run is not None and self._blocked_on is None
+
+    def start(self) -> Sequence[Send]:
+        return []
+
+    def handle(self, message: Message, now_ns: int) -> Sequence[Send]:
+        match message:
+            case OpenSequence(sequence=sequence, sampling=sampling):
+                if sequence != self._sequence:
+                    self._history.clear()
+                self._sequence, self._sampling = sequence, sampling
+            case RunStep():
+                return self._begin(message, now_ns)
+            case CancelStep(step=step):
+                return self._cancel(step)
+            case BundlesReady():
+                self._place(message)
+            case RowsReady():
+                self._place_rows(message)
+            case BundlesUnavailable(epoch=epoch, what=what):
+                self._failure = (epoch, what)
+                return self._fail_if_blocked()
+            case _:
+                raise TypeError(f"compute has no use for {type(message).__name__}")
+        return []
+
+    def poll(self, now_ns: int) -> Sequence[Send]:
+        """Compute until the step ends, blocks, has something to release, or the quantum is over."""
+        sends: list[Send] = []
+        until_ns = now_ns + QUANTUM_NS
+        while self.wants_poll and not sends:
+            sends = self._advance()
+            if self._clock_ns() >= until_ns:
+                break
+        return sends
+
+    def stop(self, *, drain: bool) -> Sequence[Send]:
+        return self._abandon()
+
+    # --- the life of a step
+
+    def _begin(self, message: RunStep, now_ns: int) -> list[Send]:
+        run = StepRun(
+            message, chunk=self._chunk, layer_count=self._decoder.spec.layer_count, now_ns=now_ns
+        )
+        stop = message.start + len(run.token_ids)
+        if self._run is not None or message.sequence != self._sequence or message.start > len(self._history):
+            what = (
+                f"step {message.step} of sequence {message.sequence} at position {message.start} does not continue "
+                f"sequence {self._sequence} of {len(self._history)} positions"
+            )
+            return [Send(ActorName.ENGINE, StepFailed(message.step, what))]
+        if stop > self._context or not run.token_ids:
+            what = f"positions {message.start}..{stop} do not fit the context of {self._context} positions"
+            return [Send(ActorName.ENGINE, StepFailed(message.step, what))]
+        del self._history[message.start :]
+        self._history.extend(run.token_ids)
+        self._run = run
+        self._kernel_ns = self._decoder.kernel_ns
+        return self._begin_lap(run)
+
+    def _begin_lap(self, run: StepRun) -> list[Send]:
+        entered = LayerEntered(run.message.step, self._epoch, 0, run.next_needs_head)
+        run.begin_lap(self._decoder)
+        return [Send(ActorName.PREDICTOR, entered)] if self._streams else []
+
+    def _advance(self) -> list[Send]:
+        """Run the decoder to its next layer's end, or until it blocks."""
+        run = self._run
+        assert run is not None
+        assert run.lap is not None
+        sends: list[Send] = []
+        while True:
+            try:
+                event = run.lap.send(self._row_offsets)
+            except StopIteration as end:
+                self._row_offsets = None
+                return [*sends, *self._release_rows(), *self._end_lap(run, end.value)]
+            self._row_offsets = None
+            sends += self._release_rows()
+            match event:
+                case ExtentsConsumed(start=start, stop=stop):
+                    sends += self._consume(start, stop)
+                case LayerDone():
+                    run.layers_done += 1
+                    return sends + self._report_progress(run)
+                case ExtentNeeded() | RowsNeeded():
+                    return sends + self._block(event)
+
+    def _end_lap(self, run: StepRun, logits: object) -> list[Send]:
+        if run.has_laps_left:
+            return self._begin_lap(run)
+        sampled: list[int] = []
+        if isinstance(logits, np.ndarray):
+            sampled = [sample(logits[-1], self._sampling, self._history, position=len(self._history))]
+        compute_ns = self._decoder.kernel_ns - self._kernel_ns
+        self._counters[Counter.COMPUTE_NS] += compute_ns
+        self._counters[Counter.STALL_NS] += run.stall_ns
+        self._counters[Counter.ROW_STALL_NS] += run.row_stall_ns
+        self._counters[Counter.STEPS] += 1
+        self._counters[Counter.POSITIONS] += len(run.token_ids)
+        self._run = None
+        elapsed_ns = self._clock_ns() - run.started_ns
+        message = TokensSampled(
+            run.message.step, run.message.sequence, pack_tokens(sampled), compute_ns, run.stall_ns, elapsed_ns
+        )
+        return [Send(ActorName.ENGINE, message)]
+
+    def _report_progress(self, run: StepRun) -> list[Send]:
+        if not run.is_prefill:
+            return []
+        return [Send(ActorName.ENGINE, StepProgressed(run.message.step, *run.progress))]
+
+    def _cancel(self, step: int) -> list[Send]:
+        if self._run is None or self._run.message.step != step:
+            return []
+        del self._history[self._run.message.start :]
+        return [*self._abandon(), Send(ActorName.ENGINE, StepCancelled(step))]
+
+    def _abandon(self) -> list[Send]:
+        """Give the running lap up: nothing that was announced in its epoch is used any more."""
+        run, self._run = self._run, None
+        self._blocked_on = self._blocked_since = self._row_offsets = None
+        if run is None or run.lap is None:
+            return []
+        run.lap.close()
+        self._rows.clear()
+        self._placement.offsets[list(self._streamed)] = NOT_RESIDENT
+        self._streamed.clear()
+        self._epoch += 1
+        return [Send(ActorName.PREDICTOR, StepAbandoned(self._epoch - 1))]
+
+    # --- blocking and resuming
+
+    def _block(self, need: ExtentNeeded | RowsNeeded) -> list[Send]:
+        self._blocked_on = need
+        self._blocked_since = self._clock_ns()
+        if isinstance(need, RowsNeeded):
+            self._request += 1
+            demand = DemandRows(self._request, self._epoch, need.table, pack_ids(need.bundles))
+            return [Send(ActorName.ARENA, demand), *self._fail_if_blocked()]
+        return self._fail_if_blocked()
+
+    def _resume(self) -> None:
+        assert self._run is not None
+        assert self._blocked_since is not None
+        stall_ns = self._clock_ns() - self._blocked_since
+        self._run.stall_ns += stall_ns
+        if isinstance(self._blocked_on, RowsNeeded):
+            self._run.row_stall_ns += stall_ns
+        self._blocked_on = self._blocked_since = None
+
+    def _fail_if_blocked(self) -> list[Send]:
+        """A failure in this epoch ends the step that waits for its bundles. The next step begins a new epoch."""
+        if self._failure is None or self._failure[0] != self._epoch or self._blocked_on is None:
+            return []
+        assert self._run is not None
+        failed = StepFailed(self._run.message.step, self._failure[1])
+        del self._history[self._run.message.start :]
+        self._failure = None
+        return [*self._abandon(), Send(ActorName.ENGINE, failed)]
+
+    # --- the arena's side
+
+    def _place(self, message: BundlesReady) -> None:
+        for extent, slot, generation in unpack_ids(message.placed, columns=3).tolist():
+            if slot >= self._plan.locked_slots:
+                if message.epoch != self._epoch:
+                    continue  # of a lap that was given up: the arena takes the slot back by itself
+                assert extent not in self._streamed, f"extent {extent} was placed twice"
+                self._streamed[extent] = (slot, generation)
+            self._placement.offsets[extent] = self._plan.offset_of(slot)
+        need = self._blocked_on
+        if isinstance(need, ExtentNeeded) and self._placement.offsets[need.extent] != NOT_RESIDENT:
+            self._resume()
+
+    def _place_rows(self, message: RowsReady) -> None:
+        if message.request != self._request or message.epoch != self._epoch:
+            return
+        placed = unpack_ids(message.placed, columns=3).tolist()
+        self._rows = [(slot, generation) for slot, generation, _ in placed]
+        self._row_offsets = np.array([self._plan.offset_of(slot) + offset for slot, _, offset in placed], np.int64)
+        self._resume()
+
+    def _consume(self, start: int, stop: int) -> list[Send]:
+        released: list[tuple[int, int]] = []
+        for extent in range(start, stop):
+            slot = self._streamed.pop(extent, None)
+            if slot is not None:
+                self._placement.offsets[extent] = NOT_RESIDENT
+                released.append(slot)
+        return [Send(ActorName.ARENA, BundlesReleased(pack_ids(released)))] if released else []
+
+    def _release_rows(self) -> list[Send]:
+        if not self._rows:
+            return []
+        released, self._rows = self._rows, []
+        return [Send(ActorName.ARENA, BundlesReleased(pack_ids(released)))]

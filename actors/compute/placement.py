@@ -1,0 +1,18 @@
+"""Where each extent lies in the arena now: the compute actor writes it, the decoder reads it."""
+
+import numpy as np
+import numpy.typing as npt
+
+NOT_RESIDENT = -1
+
+
+class Placement:
+    """`offsets[extent]` is the extent's byte offset in the arena region, or NOT_RESIDENT."""
+
+    def __init__(self, extent_count: int) -> None:
+        self.offsets: npt.NDArray[np.int64] = np.full(extent_count, NOT_RESIDENT, dtype=np.int64)
+
+    def ready_run(self, start: int, stop: int) -> int:
+        """How many extents from `start` on, before `stop`, are resident without a gap."""
+        missing = np.flatnonzero(self.offsets[start:stop] == NOT_RESIDENT)
+        return int(missing[0]) if missing.size else stop - start

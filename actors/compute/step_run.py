@@ -1,0 +1,57 @@
+"""One RunStep on its way: its chunks, the decoder's generator, and where its time went."""
+
+from collections.abc import Generator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tidemill.actors.compute.decoder import Decoder, StepEvent
+from tidemill.actors.messages import RunStep, unpack_tokens
+
+StepGenerator = Generator[StepEvent, object, npt.NDArray[np.float32] | None]
+
+
+class StepRun:
+    """A step runs as laps over the layers, one per chunk of at most `chunk` positions; only the last may need the head."""
+
+    def __init__(self, message: RunStep, *, chunk: int, layer_count: int, now_ns: int) -> None:
+        self.message = message
+        self.started_ns = now_ns
+        self.stall_ns = 0
+        self.row_stall_ns = 0
+        self.layers_done = 0
+        self.lap: StepGenerator | None = None
+        self._tokens: Sequence[int] = unpack_tokens(message.token_ids)
+        self._chunk = chunk
+        self._layer_count = layer_count
+        self._begun = 0  # positions handed to laps so far
+
+    @property
+    def token_ids(self) -> Sequence[int]:
+        return self._tokens
+
+    @property
+    def has_laps_left(self) -> bool:
+        return self._begun < len(self._tokens)
+
+    @property
+    def next_needs_head(self) -> bool:
+        return self.message.sample and self._begun + self._chunk >= len(self._tokens)
+
+    @property
+    def is_prefill(self) -> bool:
+        return len(self._tokens) > 1
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """(done, total) in layers x positions."""
+        chunk_positions = (self._begun - 1) % self._chunk + 1
+        before = (self._begun - chunk_positions) * self._layer_count
+        return before + self.layers_done * chunk_positions, len(self._tokens) * self._layer_count
+
+    def begin_lap(self, decoder: Decoder) -> None:
+        tokens = self._tokens[self._begun : self._begun + self._chunk]
+        want = "last" if self.next_needs_head else "none"
+        self.lap = decoder.step(tokens, self.message.start + self._begun, want_logits=want)
+        self._begun += len(tokens)
+        self.layers_done = 0

@@ -1,0 +1,34 @@
+"""The shared counters: one i64 each, one writing actor each, read by anyone at any time (a torn read is impossible for 8
+aligned bytes). In-process they are a plain array, between processes a small shared region."""
+
+from enum import IntEnum
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Counters: TypeAlias = npt.NDArray[np.int64]  # [len(Counter)]
+
+
+class Counter(IntEnum):
+    # reader
+    FLASH_BYTES = 0  # stored bytes that came from flash, verified
+    FLASH_READS = 1
+    FLASH_BUSY_NS = 2  # time with at least one read in flight
+    FLASH_RETRIES = 3
+    DIRECT_IO = 4  # 1: direct, 0: buffered
+    # arena
+    LOCKED_BYTES_LOADED = 5
+    STREAMED_BYTES = 6  # decoded bytes that passed through the ring
+    ROW_BYTES = 7  # stored bytes read for single rows
+    DROPPED_BYTES = 8  # read for an abandoned lap and never used
+    # compute
+    COMPUTE_NS = 9
+    STALL_NS = 10
+    STEPS = 11
+    POSITIONS = 12
+    ROW_STALL_NS = 13  # the part of STALL_NS that waited for embedding rows
+
+
+def new_counters() -> Counters:
+    return np.zeros(len(Counter), dtype=np.int64)

@@ -1,0 +1,256 @@
+"""Every message between actors, one union per link. Commands are imperative, facts are in the past tense.
+
+Lists of ids travel as packed little-endian arrays in `bytes` (`pack_ids`, `unpack_ids`). No message carries weights.
+"""
+
+from enum import StrEnum
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+
+class ActorName(StrEnum):
+    ENGINE = "engine"  # the parent: no actor itself, but the end of two links
+    COMPUTE = "compute"
+    PREDICTOR = "predictor"
+    ARENA = "arena"
+    READER = "reader"
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=True):
+    pass
+
+
+# --- engine -> compute
+
+
+class Sampling(_Message):
+    """How tokens are drawn. temperature 0 is greedy; top_k 0, top_p 1, min_p 0, penalty 1 mean "off"."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repeat_penalty: float
+    seed: int
+
+
+class OpenSequence(_Message, tag=1):
+    """Start an empty sequence; there is one at a time, and opening ends the one before."""
+
+    sequence: int
+    sampling: Sampling
+
+
+class RunStep(_Message, tag=2):
+    """Append `token_ids` (packed i32) at position `start` and, if `sample`, draw the next token.
+
+    `start` may lie before the sequence's end: what stood from there on is forgotten.
+    """
+
+    step: int
+    sequence: int
+    start: int
+    token_ids: bytes
+    sample: bool
+
+
+class CancelStep(_Message, tag=3):
+    """Give the running step up at the next layer; answered by StepCancelled, unless its end was already reported."""
+
+    step: int
+
+
+# --- compute -> engine
+
+
+class TokensSampled(_Message, tag=10):
+    """The end of a step. `token_ids` (packed i32) is empty when nothing was to be sampled."""
+
+    step: int
+    sequence: int
+    token_ids: bytes
+    compute_ns: int  # in kernels
+    stall_ns: int  # waiting for bundles
+    elapsed_ns: int  # from RunStep's arrival; the rest is management
+
+
+class StepProgressed(_Message, tag=11):
+    """A prefill has finished `done` of `total` (layers x positions). Speculative: dropped when the link is full."""
+
+    step: int
+    done: int
+    total: int
+
+
+class StepCancelled(_Message, tag=12):
+    step: int
+
+
+class StepFailed(_Message, tag=13):
+    """The step cannot be computed; `what` is the whole text for the user."""
+
+    step: int
+    what: str
+
+
+# --- compute -> predictor
+
+
+class LayerEntered(_Message, tag=20):
+    """Compute begins a lap over the layers (`layer` 0), or a later layer for policies that ask for it."""
+
+    step: int
+    epoch: int
+    layer: int
+    needs_head: bool
+
+
+class StepAbandoned(_Message, tag=21):
+    """The lap of `epoch` will not be finished; the next lap starts at layer 0 in `epoch` + 1."""
+
+    epoch: int
+
+
+# --- predictor -> arena
+
+
+class WantBundles(_Message, tag=30):
+    """Extent ranges (packed u32 start, stop, start, stop …) needed soon, in this order, behind what is wanted already.
+
+    A new `epoch` empties the list first: what was wanted, in flight or ready for the old one is dropped.
+    """
+
+    epoch: int
+    ranges: bytes
+
+
+# --- compute -> arena
+
+
+class BundlesReleased(_Message, tag=40):
+    """Compute is done with these slots (packed u32 slot, generation, …)."""
+
+    slots: bytes
+
+
+class DemandRows(_Message, tag=41):
+    """Single bundles of a row-read table, needed now (packed u32 bundle ids, at most the arena's row slots)."""
+
+    request: int
+    epoch: int
+    table: int
+    bundles: bytes
+
+
+# --- arena -> compute
+
+
+class BundlesReady(_Message, tag=50):
+    """Extents that lie in slots now (packed u32 extent, slot, generation, …)."""
+
+    epoch: int
+    placed: bytes
+
+
+class RowsReady(_Message, tag=51):
+    """The demanded bundles, in the order of the demand: packed u32 slot, generation, byte offset inside the slot."""
+
+    request: int
+    epoch: int
+    placed: bytes
+
+
+class BundlesUnavailable(_Message, tag=52):
+    """These bundles cannot be had (read or checksum failure after retries); the step that needs them fails."""
+
+    epoch: int
+    what: str
+
+
+# --- arena -> reader
+
+
+class Read(_Message):
+    """One ticket: `stored_bytes` of `extent` from its byte `start`, decoded to `destination` in the arena.
+
+    A whole extent (start 0), or the checksum blocks that hold one row.
+    """
+
+    ticket: int
+    extent: int
+    start: int
+    stored_bytes: int
+    destination: int  # byte offset in the arena region, a multiple of 4096
+    demand: bool
+
+
+class ReadBundles(_Message, tag=60):
+    reads: tuple[Read, ...]
+
+
+class CancelReads(_Message, tag=61):
+    """Give these tickets up if they have not begun; each is answered all the same, as read or as cancelled."""
+
+    tickets: bytes
+
+
+# --- reader -> arena
+
+
+class BundlesRead(_Message, tag=70):
+    """Tickets whose bytes lie verified in their destination (packed u32)."""
+
+    tickets: bytes
+
+
+class ReadsCancelled(_Message, tag=71):
+    tickets: bytes
+
+
+class ReadFailed(_Message, tag=72):
+    """One ticket that failed for good; its destination holds nothing of worth."""
+
+    ticket: int
+    what: str
+
+
+EngineToCompute = OpenSequence | RunStep | CancelStep
+ComputeToEngine = TokensSampled | StepProgressed | StepCancelled | StepFailed
+ComputeToPredictor = LayerEntered | StepAbandoned
+PredictorToArena = WantBundles
+ComputeToArena = BundlesReleased | DemandRows
+ArenaToCompute = BundlesReady | RowsReady | BundlesUnavailable
+ArenaToReader = ReadBundles | CancelReads
+ReaderToArena = BundlesRead | ReadsCancelled | ReadFailed
+
+Message = (
+    EngineToCompute
+    | ComputeToEngine
+    | ComputeToPredictor
+    | PredictorToArena
+    | ComputeToArena
+    | ArenaToCompute
+    | ArenaToReader
+    | ReaderToArena
+)
+
+
+def pack_ids(ids: "npt.ArrayLike") -> bytes:
+    """Pack ids (any shape, flattened) as little-endian u32."""
+    return np.ascontiguousarray(ids, dtype="<u4").tobytes()
+
+
+def unpack_ids(packed: bytes, *, columns: int = 1) -> npt.NDArray[np.uint32]:
+    """Unpack ids; shape [N] for one column, [N, columns] for more."""
+    ids = np.frombuffer(packed, dtype="<u4")
+    return ids if columns == 1 else ids.reshape(-1, columns)
+
+
+def pack_tokens(token_ids: "npt.ArrayLike") -> bytes:
+    return np.ascontiguousarray(token_ids, dtype="<i4").tobytes()
+
+
+def unpack_tokens(packed: bytes) -> list[int]:
+    return [int(token) for token in np.frombuffer(packed, dtype="<i4")]

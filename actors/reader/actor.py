@@ -1,0 +1,120 @@
+"""Turns read tickets into device requests and their outcomes into answers. It owns the device and nothing in the arena."""
+
+from collections.abc import Sequence
+
+from tidemill.actors.actor import Send
+from tidemill.actors.counters import Counter, Counters
+from tidemill.actors.messages import (
+    ActorName,
+    BundlesRead,
+    CancelReads,
+    Message,
+    Read,
+    ReadBundles,
+    ReadFailed,
+    ReadsCancelled,
+    pack_ids,
+    unpack_ids,
+)
+from tidemill.actors.reader.config import ReaderConfig
+from tidemill.storage.devices.device import FlashDevice, ReadOutcome, ReadRequest
+from tidemill.storage.manifest import Manifest
+
+
+class ReaderActor:
+    """Every ticket is answered exactly once: read, cancelled or failed (after `retries` more tries)."""
+
+    name = ActorName.READER
+    wants_poll = False
+
+    def __init__(self, config: ReaderConfig, manifest: Manifest, device: FlashDevice, counters: Counters) -> None:
+        self._config = config
+        self._manifest = manifest
+        self._device = device
+        self._counters = counters
+        self._open: dict[int, tuple[Read, int]] = {}  # ticket -> read, tries so far
+
+    @property
+    def wake_fds(self) -> Sequence[int]:
+        return self._device.wake_fds
+
+    def start(self) -> Sequence[Send]:
+        return []
+
+    def handle(self, message: Message, now_ns: int) -> Sequence[Send]:
+        match message:
+            case ReadBundles(reads=reads):
+                for read in reads:
+                    self._submit(read, tries=1)
+            case CancelReads(tickets=tickets):
+                for ticket in unpack_ids(tickets).tolist():
+                    if ticket in self._open:
+                        self._device.cancel(ticket)
+            case _:
+                raise TypeError(f"reader has no use for {type(message).__name__}")
+        return []
+
+    def poll(self, now_ns: int) -> Sequence[Send]:
+        done: list[int] = []
+        cancelled: list[int] = []
+        failed: list[Send] = []
+        for outcome in self._device.outcomes():
+            read, tries = self._open.pop(outcome.ticket)
+            if outcome.cancelled:
+                cancelled.append(outcome.ticket)
+            elif outcome.error is None:
+                done.append(outcome.ticket)
+                self._counters[Counter.FLASH_BYTES] += read.stored_bytes
+                self._counters[Counter.FLASH_READS] += 1
+            elif tries <= self._config.retries:
+                self._counters[Counter.FLASH_RETRIES] += 1
+                self._submit(read, tries=tries + 1)
+            else:
+                failed.append(self._fail(read, tries, outcome))
+        self._counters[Counter.FLASH_BUSY_NS] = self._device.busy_ns
+        self._counters[Counter.DIRECT_IO] = self._device.load_mode == "direct"
+        answers = failed
+        if done:
+            answers.append(Send(ActorName.ARENA, BundlesRead(pack_ids(done))))
+        if cancelled:
+            answers.append(Send(ActorName.ARENA, ReadsCancelled(pack_ids(cancelled))))
+        return answers
+
+    def stop(self, *, drain: bool) -> Sequence[Send]:
+        self._device.close()
+        return []
+
+    def _submit(self, read: Read, *, tries: int) -> None:
+        self._open[read.ticket] = (read, tries)
+        self._device.submit(self._request(read), urgent=read.demand)
+
+    def _request(self, read: Read) -> ReadRequest:
+        extent = self._manifest.extents[read.extent]
+        table = self._manifest.tables[extent.table]
+        block = table.checksum_block_bytes
+        checksums = extent.checksums
+        whole = read.stored_bytes == extent.stored_bytes
+        if not whole:  # some checksum blocks of a raw extent
+            first = read.start // block
+            checksums = checksums[first : first + -(-read.stored_bytes // block)]
+        return ReadRequest(
+            ticket=read.ticket,
+            shard=extent.shard,
+            offset=extent.offset + read.start,
+            stored_bytes=read.stored_bytes,
+            decoded_bytes=extent.bytes if whole else read.stored_bytes,
+            codec=table.planes[extent.plane].codec,
+            checksums=tuple(int(digest, 16) for digest in checksums),
+            checksum_block_bytes=block,
+            destination=read.destination,
+        )
+
+    def _fail(self, read: Read, tries: int, outcome: ReadOutcome) -> Send:
+        extent = self._manifest.extents[read.extent]
+        table = self._manifest.tables[extent.table]
+        where = table.role if table.layer < 0 else f"{table.role} of layer {table.layer}"
+        what = (
+            f"extent {read.extent} ({where}, bundles {extent.bundle_start}..{extent.bundle_stop}) could not be read in "
+            f"{tries} tries: {outcome.error}"
+        )
+        return Send(ActorName.ARENA, ReadFailed(read.ticket, what))

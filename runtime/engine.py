@@ -1,0 +1,192 @@
+"""Drives one cell: opens it under a ceiling, runs steps, streams tokens, reports. Knows token ids, not text."""
+
+import os
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Literal
+
+from tidemill.actors.counters import Counter
+from tidemill.actors.messages import (
+    CancelStep,
+    ComputeToEngine,
+    OpenSequence,
+    RunStep,
+    Sampling,
+    StepCancelled,
+    StepFailed,
+    StepProgressed,
+    TokensSampled,
+    pack_tokens,
+    unpack_tokens,
+)
+from tidemill.runtime.assembly import open_cell
+from tidemill.runtime.cell import Cell
+from tidemill.runtime.events import GenerationEvent, LoadProgressed, PrefillProgressed, StatusText, TokenGenerated
+from tidemill.runtime.report import EngineReport, report_of
+from tidemill.storage.devices.device import LoadMode
+from tidemill.storage.manifest import Manifest
+
+LauncherName = Literal["local", "in-process"]
+RECEIVE_S = 0.1  # how often a waiting engine looks at the load counter
+CANCEL_DEADLINE_S = 60.0  # a running layer ends well before; a dead actor is noticed within 2 s by the launcher
+
+
+class StepFailedError(RuntimeError):
+    """A step could not be computed (unreadable weights, context overrun). The engine can be used further."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """`ram_bytes` None: no ceiling, the model is resident. `arena_bytes` None: what the ceiling leaves."""
+
+    model: Path
+    ram_bytes: int | None
+    arena_bytes: int | None
+    context: int
+    threads: int
+    load_mode: LoadMode
+    launcher: LauncherName
+    io_depth: int
+
+
+class Engine:
+    """One cell and one sequence in it. A context manager; closing ends every process and removes every region."""
+
+    def __init__(self, cell: Cell, options: EngineOptions) -> None:
+        self._cell = cell
+        self.options = options
+        self._sequence = 0
+        self._step = 0
+        self._sampling: Sampling | None = None
+        self._kv_tokens: list[int] = []  # the tokens whose keys and values are in the cache
+
+    @classmethod
+    def open(cls, options: EngineOptions, *, on_event: Callable[[StatusText], None] = lambda _: None) -> "Engine":
+        """Start the actors and divide the ceiling. Weights load while the first prompt is computed.
+
+        Raises CeilingTooSmallError, StorageError, ActorDiedError.
+        """
+        return cls(open_cell(options, on_event), options)
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._cell.close()
+
+    @property
+    def manifest(self) -> Manifest:
+        return self._cell.manifest
+
+    @property
+    def context(self) -> int:
+        return self._cell.spec.compute.context
+
+    def report(self) -> EngineReport:
+        return report_of(self._cell)
+
+    def generate(
+        self, token_ids: Sequence[int], *, max_tokens: int, sampling: Sampling, stop_ids: Collection[int]
+    ) -> Iterator[GenerationEvent]:
+        """Continue `token_ids` by up to `max_tokens`, until a stop id (which is the last token told) or the context's end.
+
+        Keys and values of a common prefix with the call before are used again. Closing the iterator cancels the step
+        under way. Raises StepFailedError, ActorDiedError, ValueError for a prompt that does not fit the context.
+        """
+        self._check_prompt(token_ids)
+        self._open_sequence(sampling)
+        start = self._reuse(token_ids)
+        pending = list(token_ids[start:])
+        for _ in range(max_tokens):
+            if start + len(pending) > self.context:
+                return
+            sampled = yield from self._run_step(pending, start)
+            start += len(pending)
+            pending = [sampled]
+            if sampled in stop_ids:
+                return
+
+    def _check_prompt(self, token_ids: Sequence[int]) -> None:
+        vocab_size = self.manifest.decoder.vocab_size
+        if not token_ids:
+            raise ValueError("the prompt is empty: give at least one token")
+        if len(token_ids) > self.context:
+            raise ValueError(
+                f"the prompt has {len(token_ids)} tokens, the context {self.context}; give a larger -c (the model allows "
+                f"{self.manifest.decoder.max_context}) or a shorter prompt"
+            )
+        if min(token_ids) < 0 or max(token_ids) >= vocab_size:
+            raise ValueError(f"token ids must lie in 0..{vocab_size - 1}, got {min(token_ids)}..{max(token_ids)}")
+
+    def _open_sequence(self, sampling: Sampling) -> None:
+        if sampling != self._sampling:
+            self._sampling = sampling
+            self._cell.launcher.send(OpenSequence(self._sequence, sampling))
+
+    def _reuse(self, token_ids: Sequence[int]) -> int:
+        """How many leading positions the cache already holds; at least one token is left to run."""
+        common = 0
+        for ours, theirs in zip(self._kv_tokens, token_ids[:-1], strict=False):
+            if ours != theirs:
+                break
+            common += 1
+        return common
+
+    def _run_step(self, token_ids: Sequence[int], start: int) -> Generator[GenerationEvent, None, int]:
+        """One step; its value is the sampled token."""
+        self._step += 1
+        launcher, counters = self._cell.launcher, self._cell.launcher.counters
+        begun_ns, flash_before = perf_counter_ns(), int(counters[Counter.FLASH_BYTES])
+        del self._kv_tokens[start:]
+        launcher.send(RunStep(self._step, self._sequence, start, pack_tokens(token_ids), True))
+        done: TokensSampled | None = None
+        try:
+            while done is None:
+                yield from self._load_progress()
+                for message in launcher.receive(RECEIVE_S):
+                    if isinstance(message, TokensSampled) and message.step == self._step:
+                        done = message
+                    elif isinstance(message, StepProgressed):
+                        yield PrefillProgressed(message.done, message.total)
+                    else:
+                        self._refuse(message)
+        except (GeneratorExit, KeyboardInterrupt):
+            if done is None:
+                self._cancel()
+            raise
+        self._kv_tokens += token_ids
+        (sampled,) = unpack_tokens(done.token_ids)
+        flash_bytes = int(counters[Counter.FLASH_BYTES]) - flash_before
+        yield TokenGenerated(sampled, perf_counter_ns() - begun_ns, done.compute_ns, done.stall_ns, flash_bytes)
+        return sampled
+
+    def _load_progress(self) -> Iterator[GenerationEvent]:
+        loaded = int(self._cell.launcher.counters[Counter.LOCKED_BYTES_LOADED])
+        if loaded != self._cell.loaded_bytes_told:
+            self._cell.loaded_bytes_told = loaded
+            yield LoadProgressed(loaded, self._cell.locked_bytes)
+
+    def _refuse(self, message: ComputeToEngine) -> None:
+        """Raise what a step's failure means; late messages of steps before are dropped."""
+        if isinstance(message, StepFailed) and message.step == self._step:
+            raise StepFailedError(message.what)
+
+    def _cancel(self) -> None:
+        launcher = self._cell.launcher
+        launcher.send(CancelStep(self._step))
+        until_ns = perf_counter_ns() + int(CANCEL_DEADLINE_S * 1e9)
+        while perf_counter_ns() < until_ns:
+            for message in launcher.receive(RECEIVE_S):
+                ended = isinstance(message, StepCancelled | StepFailed | TokensSampled)
+                if ended and message.step == self._step:
+                    return
+
+
+def default_threads() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

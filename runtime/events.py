@@ -1,0 +1,40 @@
+"""What the engine tells its caller while it works. The command line draws these; the Python API hides most of them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class StatusText:
+    """A phase of opening that takes a while, in words."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadProgressed:
+    """Locked weights read into the arena so far."""
+
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillProgressed:
+    """Work of the prompt done so far, in layers x positions."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenGenerated:
+    """One token, and where the time since the token before went. `elapsed_ns` is the engine's wall clock."""
+
+    token_id: int
+    elapsed_ns: int
+    compute_ns: int
+    stall_ns: int
+    flash_bytes: int
+
+
+GenerationEvent = LoadProgressed | PrefillProgressed | TokenGenerated

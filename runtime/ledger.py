@@ -1,0 +1,110 @@
+"""The ceiling divided up, once, at start. Pure: it is told what the processes weigh and decides what the arena gets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tidemill.storage.arena_plan import ArenaPlan, ArenaTooSmallError, plan_arena
+from tidemill.storage.manifest import Manifest
+
+MIB = 1024 * 1024
+# What Python's heaps, allocator slack and tokenization grow by after the processes were measured; the largest growth
+# seen over the system tests is 14 MiB for the whole tree.
+GROWTH_BYTES = 24 * MIB
+# Page tables, pipes and sockets count in a memory cgroup but in no process: 8 bytes per 4 KiB page in each of the two
+# processes that map the arena, and a fixed part.
+KERNEL_FIXED_BYTES = 8 * MIB
+PAGE_TABLE_RATIO = 2 * 8 / 4096
+
+
+class CeilingTooSmallError(ValueError):
+    """The ceiling cannot hold what a step needs. Says the minimum and what takes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What has to stand beside the arena, in bytes."""
+
+    processes: Mapping[str, int]  # proportional set size of each process, measured before anything was allocated
+    kv_bytes: int
+    activation_bytes: int
+    link_bytes: int
+    bounce_bytes: int  # the reader's buffers for compressed or unaligned reads
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Lines add up to at most the ceiling. `ceiling_bytes` is None when no ceiling was asked for."""
+
+    ceiling_bytes: int | None
+    lines: tuple[tuple[str, int], ...]
+    arena: ArenaPlan
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(line_bytes for _, line_bytes in self.lines)
+
+
+def plan_ledger(manifest: Manifest, demands: Demands, *, ceiling_bytes: int | None, arena_bytes: int | None) -> Ledger:
+    """Give the arena what the ceiling leaves, or exactly `arena_bytes` if that is asked for and fits.
+
+    Raises CeilingTooSmallError naming the smallest ceiling (or arena) that would do and the lines that take it.
+    """
+    lines = [(f"process {name}", size) for name, size in demands.processes.items()]
+    lines += [
+        ("growth of processes", GROWTH_BYTES),
+        ("KV cache", demands.kv_bytes),
+        ("activations", demands.activation_bytes),
+        ("links", demands.link_bytes),
+        ("read buffers", demands.bounce_bytes),
+    ]
+    beside_bytes = sum(line_bytes for _, line_bytes in lines) + KERNEL_FIXED_BYTES
+    wanted_bytes = whole_model_bytes(manifest) if arena_bytes is None else arena_bytes
+    if ceiling_bytes is not None:
+        room_bytes = int((ceiling_bytes - beside_bytes) / (1 + PAGE_TABLE_RATIO))
+        if arena_bytes is not None and arena_bytes > room_bytes:
+            raise CeilingTooSmallError(_arena_text(ceiling_bytes, arena_bytes, room_bytes))
+        wanted_bytes = min(wanted_bytes, room_bytes)
+    try:
+        plan = plan_arena(manifest, wanted_bytes)
+    except ArenaTooSmallError as error:
+        if arena_bytes is not None and (ceiling_bytes is None or arena_bytes <= room_bytes):
+            raise CeilingTooSmallError(
+                f"--arena {_mib(arena_bytes)} is too small: a step of this model needs at least "
+                f"{_mib_up(error.minimum_bytes)} (row slots, vectors and the smallest ring)"
+            ) from None
+        minimum_bytes = beside_bytes + int(error.minimum_bytes * (1 + PAGE_TABLE_RATIO))
+        raise CeilingTooSmallError(
+            _ceiling_text(ceiling_bytes or 0, minimum_bytes, [*lines, ("smallest arena", error.minimum_bytes)])
+        ) from None
+    kernel_bytes = KERNEL_FIXED_BYTES + int(plan.arena_bytes * PAGE_TABLE_RATIO)
+    lines += [("kernel memory", kernel_bytes), ("arena", plan.arena_bytes)]
+    return Ledger(ceiling_bytes, tuple(lines), plan)
+
+
+def whole_model_bytes(manifest: Manifest) -> int:
+    """An arena that holds every extent at once, row slots included."""
+    return sum(extent.bytes + 4096 for extent in manifest.extents) + 64 * MIB
+
+
+def _ceiling_text(ceiling_bytes: int, minimum_bytes: int, lines: list[tuple[str, int]]) -> str:
+    table = "\n".join(f"  {_mib(line_bytes):>12}  {name}" for name, line_bytes in lines)
+    return (
+        f"--ram {_mib(ceiling_bytes)} is too small: this model needs at least {_mib_up(minimum_bytes)} here.\n"
+        f"What takes it:\n{table}\n"
+        "Give more with --ram, or shorten the context with -c."
+    )
+
+
+def _arena_text(ceiling_bytes: int, arena_bytes: int, room_bytes: int) -> str:
+    return (
+        f"--arena {_mib(arena_bytes)} does not fit --ram {_mib(ceiling_bytes)}: {_mib(max(0, room_bytes))} are left for "
+        "the arena. Give a larger --ram, a smaller --arena, or leave --arena out."
+    )
+
+
+def _mib(byte_count: int) -> str:
+    return f"{byte_count / MIB:.1f} MiB"
+
+
+def _mib_up(byte_count: int) -> str:
+    return f"{-(-byte_count // MIB)} MiB"

@@ -1,0 +1,54 @@
+"""The protocol of a flash device: tickets in, verified bytes in the arena out. It never blocks its caller."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol
+
+LoadMode = Literal["direct", "buffered"]
+
+
+class ReadRequest(NamedTuple):
+    """One read of `stored_bytes` at `offset` of a shard, verified, decoded to `destination` of the arena region.
+
+    `offset` and `destination` are multiples of 4096. The device may read up to the next multiple of 4096 past
+    `stored_bytes`, and for `raw` may write that much at `destination`. `checksums` are xxh3_64 digests of consecutive
+    `checksum_block_bytes` blocks of the stored bytes (0: one digest for them all).
+    """
+
+    ticket: int
+    shard: int
+    offset: int
+    stored_bytes: int
+    decoded_bytes: int
+    codec: str
+    checksums: tuple[int, ...]
+    checksum_block_bytes: int
+    destination: int
+
+
+class ReadOutcome(NamedTuple):
+    """How a ticket ended. `error` is None on success; `cancelled` tickets have touched nothing or anything in their slot."""
+
+    ticket: int
+    error: str | None
+    cancelled: bool
+
+
+class FlashDevice(Protocol):
+    """At most `depth` requests are under way at once; further ones queue inside, demand first (`urgent`)."""
+
+    @property
+    def load_mode(self) -> LoadMode: ...  # the one in force, not the one asked for
+
+    @property
+    def busy_ns(self) -> int: ...  # time with at least one read under way
+
+    @property
+    def wake_fds(self) -> Sequence[int]: ...  # readable when outcomes() has something
+
+    def submit(self, request: ReadRequest, *, urgent: bool) -> None: ...
+
+    def cancel(self, ticket: int) -> None: ...  # its outcome comes all the same
+
+    def outcomes(self) -> Sequence[ReadOutcome]: ...
+
+    def close(self) -> None: ...  # waits for reads under way; closes files

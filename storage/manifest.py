@@ -1,0 +1,158 @@
+"""What `manifest.json` says: the decoder, the tables, and where every extent of them lies. The format: docs/format.md.
+
+Tables and extents are stored in **compute order**: all vectors first, then an untied `embed`, then per layer `attn_qkv`,
+`attn_out`, `mlp`, at last the head (`head`, or the tied `embed`). The extents of one table are contiguous ids, in
+bundle order within each plane. So "the next thing that a dense step needs" is the next extent id.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Literal
+
+import msgspec
+
+from tidemill.storage.decoder_spec import DecoderSpec
+from tidemill.storage.errors import FormatError
+from tidemill.storage.ids import ExtentId, TableId
+
+FORMAT_VERSION = 1
+ALIGNMENT_BYTES = 4096
+MODEL_LAYER = -1  # `Table.layer` of what belongs to no layer
+
+Element = Literal["bf16", "f16", "f32", "u32"]
+ELEMENT_BYTES: Mapping[str, int] = {"bf16": 2, "f16": 2, "f32": 4, "u32": 4}
+Layout = Literal["vector", "output-row", "neuron", "permutation"]
+Role = Literal[
+    "attn_norm", "qkv_bias", "q_norm", "k_norm", "out_bias", "attn_post_norm", "mlp_norm", "mlp_post_norm",
+    "final_norm", "attn_qkv", "attn_out", "mlp", "embed", "head", "permutation",
+]  # fmt: skip
+
+
+class Plane(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One precision slice of every bundle of a table. `bundle_bytes` counts decoded bytes."""
+
+    codec: str
+    bundle_bytes: int
+
+
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One weight role of one layer: `bundle_count` bundles of `bundle_elements` elements each.
+
+    vector: one bundle, the vector. output-row: bundle i = row i of the matrix [bundle_count, bundle_elements].
+    neuron: bundle i = gate row i, up row i, down column i, each `hidden_size` elements.
+    permutation: one u32 bundle; element i = the source index of the bundle stored at place i of another table.
+    """
+
+    role: Role
+    layer: int
+    layout: Layout
+    element: Element
+    bundle_count: int
+    bundle_elements: int
+    planes: tuple[Plane, ...]
+    checksum_block_bytes: int  # of decoded bytes; 0: one checksum for the whole extent
+    permutation: int | None = None  # TableId of this table's permutation
+
+    @property
+    def bundle_bytes(self) -> int:
+        """Bytes of a whole bundle in its source element type."""
+        return self.bundle_elements * ELEMENT_BYTES[self.element]
+
+
+class Extent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A run of bundles [bundle_start, bundle_stop) of one plane, contiguous in a shard."""
+
+    table: int
+    plane: int
+    shard: int
+    offset: int  # of the first byte in the shard file; a multiple of ALIGNMENT_BYTES
+    stored_bytes: int  # on flash
+    bytes: int  # decoded
+    bundle_start: int
+    bundle_stop: int
+    checksums: tuple[str, ...]  # xxh3_64 as 16 hex digits: of the stored bytes, or of each checksum block of them
+
+
+class Shard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    file: str  # relative to the model directory, below shards/
+    bytes: int
+    checksum: str  # xxh3_64 of the whole file
+
+
+class ModelFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A small file beside the manifest: tokenizer.json, chat_template.jinja, config.json, …"""
+
+    file: str
+    bytes: int
+    checksum: str
+
+
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the weights come from, and what the conversion did to them (`note`, empty when nothing)."""
+
+    kind: Literal["safetensors", "gguf", "synthetic"]
+    name: str
+    fingerprint: str
+    note: str
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True):
+    format_version: int
+    writer: str
+    decoder: DecoderSpec
+    source: Source
+    tables: tuple[Table, ...]
+    shards: tuple[Shard, ...]
+    extents: tuple[Extent, ...]
+    files: tuple[ModelFile, ...]
+
+    @cached_property
+    def _table_ids(self) -> Mapping[tuple[str, int], TableId]:
+        return {(table.role, table.layer): TableId(i) for i, table in enumerate(self.tables) if table.role != "permutation"}
+
+    @cached_property
+    def _extent_ranges(self) -> Mapping[int, range]:
+        ranges: dict[int, range] = {}
+        for i, extent in enumerate(self.extents):
+            ranges[extent.table] = range(ranges[extent.table].start if extent.table in ranges else i, i + 1)
+        return ranges
+
+    def find_table(self, role: Role, layer: int = MODEL_LAYER) -> TableId | None:
+        return self._table_ids.get((role, layer))
+
+    def get_table(self, role: Role, layer: int = MODEL_LAYER) -> TableId:
+        """The id of a table; raises FormatError when the model has none of that role and layer."""
+        table = self.find_table(role, layer)
+        if table is None:
+            raise FormatError(f"manifest has no table {role!r} of layer {layer}; convert the model again")
+        return table
+
+    def extents_of(self, table: TableId) -> range:
+        """The ids of a table's extents, all planes."""
+        return self._extent_ranges[table]
+
+    @cached_property
+    def head_table(self) -> TableId:
+        return self.get_table("embed" if self.decoder.tied_head else "head")
+
+    @cached_property
+    def layer_extents(self) -> range:
+        """The extents that every step streams in order: those of all layers' matrices (vectors and head are apart)."""
+        first = self.extents_of(self.get_table("attn_qkv", 0)).start
+        return range(first, self.extents_of(self.head_table).start)
+
+    @cached_property
+    def head_extents(self) -> range:
+        return self.extents_of(self.head_table)
+
+    def bytes_of(self, extents: range) -> int:
+        """Decoded bytes of a range of extents."""
+        return sum(self.extents[i].bytes for i in extents)
+
+    def extent_at(self, table: TableId, bundle: int) -> ExtentId:
+        """The extent of plane 0 that holds one bundle."""
+        extents = self.extents_of(table)
+        for i in extents:
+            if self.extents[i].plane == 0 and self.extents[i].bundle_start <= bundle < self.extents[i].bundle_stop:
+                return ExtentId(i)
+        raise FormatError(f"table {table} has no bundle {bundle} of {self.tables[table].bundle_count}")

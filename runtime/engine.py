@@ -1,11 +1,7 @@
 """Drives one cell: opens it under a ceiling, runs steps, streams tokens, reports. Knows token ids, not text."""
 
-import os
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter_ns
-from typing import Literal
 
 from tidemill.actors.counters import Counter
 from tidemill.actors.messages import (
@@ -21,34 +17,18 @@ from tidemill.actors.messages import (
     pack_tokens,
     unpack_tokens,
 )
-from tidemill.runtime.assembly import open_cell
-from tidemill.runtime.cell import Cell
+from tidemill.runtime.cell import Cell, open_cell
 from tidemill.runtime.events import GenerationEvent, LoadProgressed, PrefillProgressed, StatusText, TokenGenerated
+from tidemill.runtime.options import EngineOptions
 from tidemill.runtime.report import EngineReport, report_of
-from tidemill.storage.devices.device import LoadMode
 from tidemill.storage.manifest import Manifest
 
-LauncherName = Literal["local", "in-process"]
 RECEIVE_S = 0.1  # how often a waiting engine looks at the load counter
 CANCEL_DEADLINE_S = 60.0  # a running layer ends well before; a dead actor is noticed within 2 s by the launcher
 
 
 class StepFailedError(RuntimeError):
     """A step could not be computed (unreadable weights, context overrun). The engine can be used further."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineOptions:
-    """`ram_bytes` None: no ceiling, the model is resident. `arena_bytes` None: what the ceiling leaves."""
-
-    model: Path
-    ram_bytes: int | None
-    arena_bytes: int | None
-    context: int
-    threads: int
-    load_mode: LoadMode
-    launcher: LauncherName
-    io_depth: int
 
 
 class Engine:
@@ -60,6 +40,8 @@ class Engine:
         self._sequence = 0
         self._step = 0
         self._sampling: Sampling | None = None
+        self._loaded_bytes_told = 0
+        self._locked_bytes = sum(cell.manifest.extents[i].bytes for i in cell.ledger.arena.locked_extents)
         self._kv_tokens: list[int] = []  # the tokens whose keys and values are in the cache
 
     @classmethod
@@ -167,9 +149,9 @@ class Engine:
 
     def _load_progress(self) -> Iterator[GenerationEvent]:
         loaded = int(self._cell.launcher.counters[Counter.LOCKED_BYTES_LOADED])
-        if loaded != self._cell.loaded_bytes_told:
-            self._cell.loaded_bytes_told = loaded
-            yield LoadProgressed(loaded, self._cell.locked_bytes)
+        if loaded != self._loaded_bytes_told:
+            self._loaded_bytes_told = loaded
+            yield LoadProgressed(loaded, self._locked_bytes)
 
     def _refuse(self, message: ComputeToEngine) -> None:
         """Raise what a step's failure means; late messages of steps before are dropped."""
@@ -185,8 +167,3 @@ class Engine:
                 ended = isinstance(message, StepCancelled | StepFailed | TokensSampled)
                 if ended and message.step == self._step:
                     return
-
-
-def default_threads() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

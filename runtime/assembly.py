@@ -1,0 +1,90 @@
+"""Puts actors together with their devices. Imported by each actor's process, so every actor's own imports are local."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tidemill.actors.actor import Actor
+from tidemill.actors.counters import Counters
+from tidemill.actors.messages import ActorName
+from tidemill.runtime.cell_spec import CellSpec
+from tidemill.storage.manifest import Manifest
+from tidemill.storage.manifest_file import load_manifest
+
+
+def prepare_actor(name: ActorName, model_directory: str, threads: int) -> None:
+    """Import and load what the actor will need, so that the process weighs what it will weigh when it is measured."""
+    manifest = load_manifest(Path(model_directory))
+    match name:
+        case ActorName.PREDICTOR:
+            import tidemill.actors.predictor.actor
+        case ActorName.ARENA:
+            import tidemill.actors.arena.actor
+        case ActorName.READER:
+            import tidemill.actors.reader.actor
+            import tidemill.storage.devices.thread_pool  # noqa: F401
+        case ActorName.COMPUTE:
+            import tidemill.actors.compute.actor
+            from tidemill.actors.compute.kernels.warm_up import warm_up
+
+            warm_up(manifest, threads=threads)
+        case _:
+            raise ValueError(f"no actor is called {name!r}")
+
+
+def build_actor(
+    name: ActorName, spec: CellSpec, arena: npt.NDArray[np.uint8] | None, counters: Counters
+) -> Actor:
+    """The actor of one name with its devices, ready to start. `arena` is the region's bytes, for reader and compute."""
+    manifest = load_manifest(Path(spec.model_directory))
+    match name:
+        case ActorName.PREDICTOR:
+            from tidemill.actors.predictor.actor import PredictorActor
+
+            return PredictorActor(spec.predictor)
+        case ActorName.ARENA:
+            from tidemill.actors.arena.actor import ArenaActor
+
+            return ArenaActor(spec.arena, manifest, counters)
+        case ActorName.READER:
+            return _build_reader(spec, manifest, arena, counters)
+        case ActorName.COMPUTE:
+            return _build_compute(spec, manifest, arena, counters)
+        case _:
+            raise ValueError(f"no actor is called {name!r}")
+
+
+def _build_reader(
+    spec: CellSpec, manifest: Manifest, arena: npt.NDArray[np.uint8] | None, counters: Counters
+) -> Actor:
+    from tidemill.actors.reader.actor import ReaderActor
+    from tidemill.storage.devices.thread_pool import ThreadPoolDevice
+
+    assert arena is not None
+    paths = [Path(spec.model_directory) / shard.file for shard in manifest.shards]
+    device = ThreadPoolDevice(paths, arena, depth=spec.io_depth, load_mode=spec.load_mode)
+    return ReaderActor(spec.reader, manifest, device, counters)
+
+
+def _build_compute(
+    spec: CellSpec, manifest: Manifest, arena: npt.NDArray[np.uint8] | None, counters: Counters
+) -> Actor:
+    from tidemill.actors.compute.actor import ComputeActor
+    from tidemill.actors.compute.decoder import Decoder
+    from tidemill.actors.compute.placement import Placement
+
+    assert arena is not None
+    config = spec.compute
+    placement = Placement(len(manifest.extents))
+    decoder = Decoder(
+        manifest,
+        arena,
+        placement,
+        context=config.context,
+        chunk=config.chunk,
+        threads=config.threads,
+        row_slots=config.plan.row_slots,
+    )
+    return ComputeActor(config, decoder, placement, counters, time.perf_counter_ns)

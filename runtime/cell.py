@@ -1,0 +1,110 @@
+"""Opens one cell: kernels compiled, processes started and measured, ledger divided, actors given their parts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidemill.actors.arena.config import ArenaConfig
+from tidemill.actors.compute.config import ComputeConfig
+from tidemill.actors.predictor.config import PredictorConfig
+from tidemill.actors.reader.config import ReaderConfig
+from tidemill.actors.wiring import LINKS
+from tidemill.runtime.cell_spec import CellSpec
+from tidemill.runtime.events import StatusText
+from tidemill.runtime.kernel_cache import ensure_kernels
+from tidemill.runtime.launchers.launcher import Launcher
+from tidemill.runtime.ledger import Demands, Ledger, plan_ledger
+from tidemill.runtime.memory import PeakSampler
+from tidemill.runtime.options import EngineOptions
+from tidemill.storage.manifest import Manifest
+from tidemill.storage.manifest_file import load_manifest
+
+CHUNK = 64  # positions per prefill chunk. Part of no bits (kernels are batch-invariant), but of activation memory
+READ_RETRIES = 2
+TICKETS_PER_DEPTH = 4  # reads queued behind each one under way, so that the device never waits for a message
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The running parts. Closing stops the actors, ends their processes and removes every region."""
+
+    manifest: Manifest
+    ledger: Ledger
+    spec: CellSpec
+    launcher: Launcher
+    sampler: PeakSampler
+
+    def close(self) -> None:
+        try:
+            self.sampler.stop()
+        finally:
+            self.launcher.close()
+
+
+def open_cell(options: EngineOptions, on_event: Callable[[StatusText], None]) -> Cell:
+    """Raises StorageError, CeilingTooSmallError, ActorDiedError; leaves nothing behind when it does."""
+    manifest = load_manifest(options.model)
+    ensure_kernels(options.model, threads=options.threads, on_event=on_event)
+    launcher = _build_launcher(options)
+    try:
+        launcher.prepare(str(options.model), threads=options.threads)
+        demands = measure_demands(manifest, options, launcher.overhead_bytes())
+        ledger = plan_ledger(
+            manifest, demands, ceiling_bytes=options.ram_bytes, arena_bytes=options.arena_bytes
+        )
+        spec = plan_cell(manifest, options, ledger)
+        sampler = PeakSampler(launcher.process_ids)
+        launcher.start(spec)
+        sampler.start()
+    except BaseException:
+        launcher.close()
+        raise
+    return Cell(manifest, ledger, spec, launcher, sampler)
+
+
+def measure_demands(manifest: Manifest, options: EngineOptions, processes: dict[str, int]) -> Demands:
+    from tidemill.actors.compute.activations import activation_bytes
+    from tidemill.actors.compute.kv_cache import kv_cache_bytes
+
+    spec = manifest.decoder
+    bounced = max((e.stored_bytes for e in manifest.extents if _is_compressed(manifest, e.table)), default=0)
+    return Demands(
+        processes=processes,
+        kv_bytes=kv_cache_bytes(spec, options.context),
+        activation_bytes=activation_bytes(spec, CHUNK, options.threads),
+        link_bytes=sum(link.capacity_bytes for link in LINKS),
+        bounce_bytes=options.io_depth * bounced,
+    )
+
+
+def plan_cell(manifest: Manifest, options: EngineOptions, ledger: Ledger) -> CellSpec:
+    """Each actor's part of the configuration. A resident model has nothing to predict."""
+    tickets = options.io_depth * TICKETS_PER_DEPTH
+    layers, head = manifest.layer_extents, manifest.head_extents
+    return CellSpec(
+        model_directory=str(options.model),
+        load_mode=options.load_mode,
+        io_depth=options.io_depth,
+        predictor=PredictorConfig(
+            layer_extents=(layers.start, layers.stop), head_extents=(head.start, head.stop)
+        ),
+        arena=ArenaConfig(plan=ledger.arena, tickets=tickets),
+        reader=ReaderConfig(tickets=tickets, retries=READ_RETRIES),
+        compute=ComputeConfig(
+            plan=ledger.arena, context=options.context, chunk=CHUNK, threads=options.threads
+        ),
+    )
+
+
+def _is_compressed(manifest: Manifest, table: int) -> bool:
+    return any(plane.codec != "raw" for plane in manifest.tables[table].planes)
+
+
+def _build_launcher(options: EngineOptions) -> Launcher:
+    if options.launcher == "in-process":
+        from tidemill.runtime.launchers.in_process import InProcessLauncher
+
+        return InProcessLauncher()
+    from tidemill.runtime.launchers.local import LocalLauncher
+
+    return LocalLauncher()

@@ -1,0 +1,58 @@
+"""What a running cell weighs and has read: the figures behind summary, status line and --json."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tidemill.actors.counters import Counter
+from tidemill.runtime.cell import Cell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineReport:
+    """Sizes in bytes. `peak_bytes` and `overhead_bytes` are None where the system does not tell them.
+
+    `overhead_bytes` is the peak of everything that is neither weights nor KV cache, over all processes;
+    `process_bytes` the present share of each process in it (proportional set size without shared memory).
+    """
+
+    ceiling_bytes: int | None
+    arena_bytes: int
+    locked_bytes: int
+    ring_bytes: int
+    kv_bytes: int
+    overhead_bytes: int | None
+    peak_bytes: int | None
+    process_bytes: Mapping[str, int]
+    load_mode: str
+    launcher: str
+    flash_bytes: int
+    flash_reads: int
+    flash_busy_ns: int
+    flash_retries: int
+    streamed_bytes: int
+    dropped_bytes: int
+    ledger: tuple[tuple[str, int], ...]
+
+
+def report_of(cell: Cell) -> EngineReport:
+    plan, counters = cell.ledger.arena, cell.launcher.counters
+    peak = cell.sampler.peak()
+    return EngineReport(
+        ceiling_bytes=cell.ledger.ceiling_bytes,
+        arena_bytes=plan.arena_bytes,
+        locked_bytes=sum(cell.manifest.extents[i].bytes for i in plan.locked_extents),
+        ring_bytes=plan.ring_slots * plan.ring_slot_bytes,
+        kv_bytes=dict(cell.ledger.lines)["KV cache"],
+        overhead_bytes=peak.overhead_bytes,
+        peak_bytes=peak.total_bytes,
+        process_bytes=peak.process_bytes,
+        load_mode="direct" if counters[Counter.DIRECT_IO] else "buffered",
+        launcher=cell.launcher.name,
+        flash_bytes=int(counters[Counter.FLASH_BYTES]),
+        flash_reads=int(counters[Counter.FLASH_READS]),
+        flash_busy_ns=int(counters[Counter.FLASH_BUSY_NS]),
+        flash_retries=int(counters[Counter.FLASH_RETRIES]),
+        streamed_bytes=int(counters[Counter.STREAMED_BYTES]),
+        dropped_bytes=int(counters[Counter.DROPPED_BYTES]),
+        ledger=cell.ledger.lines,
+    )

@@ -1,0 +1,18 @@
+"""The codecs by name: the closed set that a manifest may name."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from tidemill.storage.codecs.codec import Codec
+from tidemill.storage.codecs.raw import RawCodec
+from tidemill.storage.codecs.zstd import ZstdCodec
+from tidemill.storage.errors import FormatError
+
+CODECS: Mapping[str, Codec] = MappingProxyType({codec.name: codec for codec in (RawCodec(), ZstdCodec())})
+
+
+def get_codec(name: str) -> Codec:
+    codec = CODECS.get(name)
+    if codec is None:
+        raise FormatError(f"codec {name!r} is not known; this version reads {', '.join(CODECS)}")
+    return codec

@@ -1,0 +1,65 @@
+"""Reads extents into memory the simple way: synchronously, buffered, verified. For tools and tests; the reader actor has
+devices for the hot path."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tidemill.storage.checksums import verify_blocks
+from tidemill.storage.codecs.registry import get_codec
+from tidemill.storage.errors import CorruptDataError
+from tidemill.storage.ids import TableId
+from tidemill.storage.manifest import Manifest
+
+
+def read_stored(directory: Path, manifest: Manifest, extent_id: int) -> bytes:
+    """The verified stored bytes of one extent. Raises CorruptDataError."""
+    extent = manifest.extents[extent_id]
+    path = directory / manifest.shards[extent.shard].file
+    with path.open("rb") as file:
+        file.seek(extent.offset)
+        stored = file.read(extent.stored_bytes)
+    where = f"{path} at offset {extent.offset}"
+    if len(stored) != extent.stored_bytes:
+        raise CorruptDataError(f"{where}: the file ends after {len(stored)} bytes, expected {extent.stored_bytes}")
+    block = manifest.tables[extent.table].checksum_block_bytes
+    verify_blocks(stored, tuple(int(digest, 16) for digest in extent.checksums), block, where)
+    return stored
+
+
+def load_extents(
+    directory: Path, manifest: Manifest, extents: Iterable[int], arena: npt.NDArray[np.uint8], offsets: Sequence[int]
+) -> None:
+    """Decode extents to the given byte offsets of `arena`."""
+    for extent_id, offset in zip(extents, offsets, strict=True):
+        extent = manifest.extents[extent_id]
+        plane = manifest.tables[extent.table].planes[extent.plane]
+        stored = memoryview(read_stored(directory, manifest, extent_id))
+        out = memoryview(arena[offset : offset + extent.bytes])
+        get_codec(plane.codec).decode(extent.plane, stored, out)
+
+
+def read_table(directory: Path, manifest: Manifest, table_id: TableId) -> npt.NDArray[np.uint8]:
+    """All bundles of a one-plane table, uint8 [bundle_count, bundle_bytes], in stored order."""
+    table = manifest.tables[table_id]
+    out = np.empty(table.bundle_count * table.bundle_bytes, np.uint8)
+    extents = manifest.extents_of(table_id)
+    offsets = [manifest.extents[i].bundle_start * table.bundle_bytes for i in extents]
+    load_extents(directory, manifest, extents, out, offsets)
+    return out.reshape(table.bundle_count, table.bundle_bytes)
+
+
+def read_permutation(directory: Path, manifest: Manifest, table_id: TableId) -> npt.NDArray[np.uint32]:
+    """Source index of each stored bundle, u32 [bundle_count]; the identity for a table without a permutation.
+
+    Raises CorruptDataError when the stored one is not a permutation.
+    """
+    table = manifest.tables[table_id]
+    if table.permutation is None:
+        return np.arange(table.bundle_count, dtype=np.uint32)
+    order = read_table(directory, manifest, TableId(table.permutation)).reshape(-1).view("<u4")
+    if not np.array_equal(np.sort(order), np.arange(table.bundle_count)):
+        raise CorruptDataError(f"{directory}: table {table.permutation} is not a permutation of {table.bundle_count} bundles")
+    return order

@@ -71,7 +71,7 @@ def measure_demands(manifest: Manifest, options: EngineOptions, processes: dict[
     return Demands(
         processes=processes,
         kv_bytes=kv_cache_bytes(spec, options.context),
-        activation_bytes=activation_bytes(spec, CHUNK, options.threads),
+        activation_bytes=activation_bytes(spec, CHUNK, options.threads, options.context),
         link_bytes=sum(link.capacity_bytes for link in LINKS),
         bounce_bytes=options.io_depth * bounced,
     )

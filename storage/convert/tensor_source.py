@@ -1,0 +1,49 @@
+"""What a conversion reads from: tensors by their Hugging Face names, row by row."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tidemill.storage.decoder_spec import DecoderSpec
+from tidemill.storage.errors import SourceError
+from tidemill.storage.manifest import Element, Source
+
+
+class TensorSource(Protocol):
+    """Holds at most the rows that were asked for; never maps or loads a whole file."""
+
+    @property
+    def decoder(self) -> DecoderSpec: ...
+
+    @property
+    def source(self) -> Source: ...
+
+    @property
+    def files(self) -> Mapping[str, bytes]: ...  # tokenizer and configuration files that go with the model
+
+    def shape(self, name: str) -> tuple[int, ...]: ...  # raises SourceError when there is no such tensor
+
+    def element(self, name: str) -> Element: ...
+
+    def rows(self, name: str, start: int, stop: int) -> npt.NDArray[np.uint8]:
+        """Rows [start, stop) as bytes [N, row bytes]; a vector is one row."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def read_exactly(path: Path, offset: int, size: int) -> bytes:
+    """`size` bytes of a file, or SourceError."""
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        parts: list[bytes] = []
+        missing = size
+        while missing and (part := file.read(missing)):
+            parts.append(part)
+            missing -= len(part)
+    if missing:
+        raise SourceError(f"{path} ends {missing} bytes too early (reading {size} bytes at {offset}); download it again")
+    return b"".join(parts)

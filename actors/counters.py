@@ -28,6 +28,7 @@ class Counter(IntEnum):
     STEPS = 11
     POSITIONS = 12
     ROW_STALL_NS = 13  # the part of STALL_NS that waited for embedding rows
+    KV_POSITIONS = 14  # the most positions that the KV cache has held
 
 
 def new_counters() -> Counters:

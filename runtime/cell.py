@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidemill.actors.arena.config import ArenaConfig
+from tidemill.actors.compute.activations import activation_bytes
 from tidemill.actors.compute.config import ComputeConfig
+from tidemill.actors.compute.kv_cache import kv_cache_bytes
+from tidemill.actors.counters import Counter
 from tidemill.actors.predictor.config import PredictorConfig
 from tidemill.actors.reader.config import ReaderConfig
 from tidemill.actors.wiring import LINKS
@@ -14,13 +17,14 @@ from tidemill.runtime.events import StatusText
 from tidemill.runtime.kernel_cache import ensure_kernels
 from tidemill.runtime.launchers.launcher import Launcher
 from tidemill.runtime.ledger import Demands, Ledger, plan_ledger
-from tidemill.runtime.memory import PeakSampler
+from tidemill.runtime.memory import PeakSampler, process_memory
 from tidemill.runtime.options import EngineOptions
 from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import load_manifest
 
 CHUNK = 64  # positions per prefill chunk. Part of no bits (kernels are batch-invariant), but of activation memory
 READ_RETRIES = 2
+UNMEASURED_PROCESS_BYTES = 120 << 20
 TICKETS_PER_DEPTH = 4  # reads queued behind each one under way, so that the device never waits for a message
 
 
@@ -44,16 +48,16 @@ class Cell:
 def open_cell(options: EngineOptions, on_event: Callable[[StatusText], None]) -> Cell:
     """Raises StorageError, CeilingTooSmallError, ActorDiedError; leaves nothing behind when it does."""
     manifest = load_manifest(options.model)
-    ensure_kernels(options.model, threads=options.threads, on_event=on_event)
+    ensure_kernels(options.model, manifest, threads=options.threads, on_event=on_event)
     launcher = _build_launcher(options)
     try:
         launcher.prepare(str(options.model), threads=options.threads)
-        demands = measure_demands(manifest, options, launcher.overhead_bytes())
+        demands = measure_demands(manifest, options, measure_processes(launcher))
         ledger = plan_ledger(
             manifest, demands, ceiling_bytes=options.ram_bytes, arena_bytes=options.arena_bytes
         )
         spec = plan_cell(manifest, options, ledger)
-        sampler = PeakSampler(launcher.process_ids)
+        sampler = PeakSampler(launcher.process_ids, lambda: kv_bytes_touched(manifest, launcher))
         launcher.start(spec)
         sampler.start()
     except BaseException:
@@ -62,10 +66,19 @@ def open_cell(options: EngineOptions, on_event: Callable[[StatusText], None]) ->
     return Cell(manifest, ledger, spec, launcher, sampler)
 
 
-def measure_demands(manifest: Manifest, options: EngineOptions, processes: dict[str, int]) -> Demands:
-    from tidemill.actors.compute.activations import activation_bytes
-    from tidemill.actors.compute.kv_cache import kv_cache_bytes
+def measure_processes(launcher: Launcher) -> dict[str, int]:
+    """Proportional set size of every process now. Where the system does not tell, a cautious figure per process."""
+    sizes = {name: process_memory(process_id) for name, process_id in launcher.process_ids().items()}
+    return {name: size.total_bytes if size else UNMEASURED_PROCESS_BYTES for name, size in sizes.items()}
 
+
+def kv_bytes_touched(manifest: Manifest, launcher: Launcher) -> int:
+    """KV cache that positions have been written to so far; an upper bound of what the sampler should leave out."""
+    positions = int(launcher.counters[Counter.KV_POSITIONS])
+    return 2 * manifest.decoder.layer_count * manifest.decoder.kv_size * 4 * positions
+
+
+def measure_demands(manifest: Manifest, options: EngineOptions, processes: dict[str, int]) -> Demands:
     spec = manifest.decoder
     bounced = max((e.stored_bytes for e in manifest.extents if _is_compressed(manifest, e.table)), default=0)
     return Demands(

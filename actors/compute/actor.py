@@ -185,6 +185,7 @@ class ComputeActor:
         self._counters[Counter.ROW_STALL_NS] += run.row_stall_ns
         self._counters[Counter.STEPS] += 1
         self._counters[Counter.POSITIONS] += len(run.token_ids)
+        self._counters[Counter.KV_POSITIONS] = max(self._counters[Counter.KV_POSITIONS], len(self._history))
         self._run = None
         elapsed_ns = self._clock_ns() - run.started_ns
         message = TokensSampled(

@@ -1,0 +1,45 @@
+"""The one module that reads and makes environment variables (but for TIDEMILL_*, which the command line declares)."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+# libgomp's threads look this often for work before they sleep: some 20 µs. Without it every parallel kernel pays 58 µs for
+# wake-ups instead of 3; with much more, waiting threads take the cores from the other actors.
+SPIN_COUNT = "20000"
+
+
+def cache_directory() -> Path:
+    """`$XDG_CACHE_HOME/tidemill`, by default under ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "tidemill"
+
+
+def kernel_directory() -> Path:
+    return cache_directory() / "kernels"
+
+
+def kernel_settings(threads: int) -> Mapping[str, str]:
+    """What numba and its thread pool read when they are imported."""
+    return {
+        "NUMBA_CACHE_DIR": str(kernel_directory()),
+        "NUMBA_NUM_THREADS": str(threads),
+        "NUMBA_THREADING_LAYER_PRIORITY": "omp tbb workqueue",
+        "GOMP_SPINCOUNT": SPIN_COUNT,
+    }
+
+
+def child_environment(threads: int) -> dict[str, str]:
+    """An actor's environment: ours, without libraries' own thread pools and with few malloc arenas (they cost memory)."""
+    return {
+        **os.environ,
+        **kernel_settings(threads),
+        "OPENBLAS_NUM_THREADS": "1",
+        "MALLOC_ARENA_MAX": "2",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def use_kernel_settings(threads: int) -> None:
+    """For the in-process launcher: set them here, before numba is imported."""
+    os.environ.update(kernel_settings(threads))

@@ -1,0 +1,48 @@
+"""Sees to it that compiled kernels are in the cache before a cell opens: compiling takes more memory than decoding."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from tidemill.runtime.environment import child_environment, kernel_directory, use_kernel_settings
+from tidemill.runtime.events import StatusText
+from tidemill.storage.checksums import digest
+from tidemill.storage.manifest import Manifest
+
+KERNELS = Path(__file__).parent.parent / "actors" / "compute" / "kernels"
+COMPILE_DEADLINE_S = 600.0
+
+
+class KernelError(RuntimeError):
+    """The kernels cannot be compiled or stored."""
+
+
+def ensure_kernels(
+    model: Path, manifest: Manifest, *, threads: int, on_event: Callable[[StatusText], None]
+) -> None:
+    """Compile what is missing in a process of its own, some 20 s once per machine and version. Raises KernelError."""
+    use_kernel_settings(threads)
+    mark = kernel_directory() / f"compiled-{_fingerprint(manifest)}"
+    if mark.exists():
+        return
+    on_event(StatusText("compiling kernels (once for this machine)"))
+    command = [sys.executable, "-m", "tidemill.actors.compute.kernels.warm_up", str(model), str(threads)]
+    try:
+        kernel_directory().mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(
+            command, env=child_environment(threads), capture_output=True, text=True, timeout=COMPILE_DEADLINE_S, check=False
+        )
+        if done.returncode != 0:
+            raise KernelError(f"the kernels cannot be compiled (exit status {done.returncode}):\n{done.stderr[-2000:]}")
+        mark.touch()
+    except OSError as error:
+        raise KernelError(f"the kernel cache {kernel_directory()} cannot be written: {error.strerror}") from error
+
+
+def _fingerprint(manifest: Manifest) -> str:
+    """Of everything that numba's own cache depends on, and the element types of the model."""
+    elements = sorted({table.element for table in manifest.tables if table.layout in ("output-row", "neuron")})
+    sources = [(path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(KERNELS.glob("*.py"))]
+    return digest(repr((elements, sources, version("numba"), version("llvmlite"), sys.version)).encode())

@@ -1,0 +1,21 @@
+"""How a process ended, in words that say what to do."""
+
+import signal
+
+from tidemill.runtime.memory import out_of_memory_kills
+
+
+def describe_exit(status: int | None, kills_before: int | None) -> str:
+    """`status` as of subprocess; `kills_before` the cgroup's count of out-of-memory kills when the cell was opened."""
+    if status is None:
+        return "does not answer and did not end"
+    if status >= 0:
+        return f"ended with exit status {status}"
+    name = signal.Signals(-status).name if -status in set(signal.Signals) else "unknown"
+    text = f"was killed by signal {-status} ({name})"
+    if -status != signal.SIGKILL:
+        return text
+    kills = out_of_memory_kills()
+    if kills is not None and kills_before is not None and kills > kills_before:
+        return f"{text}: out of memory: the memory cgroup counted {kills - kills_before} such kill; give a larger limit or a smaller --ram"
+    return f"{text}; not by its memory cgroup: somebody killed it, or the whole machine ran out of memory"

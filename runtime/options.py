@@ -1,13 +1,15 @@
 """What an engine is opened with: validated values, no defaults (those live at the public entry points)."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from tidemill.storage.devices.device import LoadMode
+from tidemill.storage.manifest_file import load_manifest
 
 LauncherName = Literal["local", "in-process"]
+IO_DEPTH_MAX = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,3 +29,23 @@ class EngineOptions:
 def default_threads() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_options(options: EngineOptions, *, explicit_context: bool) -> EngineOptions:
+    """The options, with a default context cut to the model's. Raises ValueError naming the value and what is accepted."""
+    max_context = load_manifest(options.model).decoder.max_context
+    if not explicit_context:
+        options = replace(options, context=min(options.context, max_context))
+    checks = [
+        ("context", options.context, 1 <= options.context <= max_context, f"1 to the model's {max_context}"),
+        ("threads", options.threads, 1 <= options.threads <= default_threads(), f"1 to the {default_threads()} cores here"),
+        ("io_depth", options.io_depth, 1 <= options.io_depth <= IO_DEPTH_MAX, f"1 to {IO_DEPTH_MAX}"),
+        ("load_mode", options.load_mode, options.load_mode in ("direct", "buffered"), "direct or buffered"),
+        ("launcher", options.launcher, options.launcher in ("local", "in-process"), "local or in-process"),
+        ("ram", options.ram_bytes, options.ram_bytes is None or options.ram_bytes > 0, "more than 0 bytes"),
+        ("arena", options.arena_bytes, options.arena_bytes is None or options.arena_bytes > 0, "more than 0 bytes"),
+    ]
+    for name, value, ok, accepted in checks:
+        if not ok:
+            raise ValueError(f"{name} is {value}, accepted: {accepted}")
+    return options

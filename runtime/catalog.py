@@ -1,0 +1,180 @@
+"""The models that are on this machine: names under the cache directory, or any path."""
+
+import re
+import shutil
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidemill.runtime.environment import cache_directory
+from tidemill.storage.errors import StorageError
+from tidemill.storage.manifest import Manifest
+from tidemill.storage.manifest_file import MANIFEST_FILE, load_manifest
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class UnknownModelError(ValueError):
+    """No model of that name or path."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSummary:
+    """`problem` is what keeps a model from being opened, or None."""
+
+    name: str
+    path: str
+    bytes: int
+    family: str | None
+    source: str | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableGroup:
+    """All tables of one role."""
+
+    role: str
+    layout: str
+    element: str
+    codec: str
+    tables: int
+    bundles: int
+    bundle_bytes: int
+    decoded_bytes: int
+    stored_bytes_per_plane: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDescription:
+    """What `tidemill info` shows. `bytes_per_token`: decoded bytes that one dense step computes with."""
+
+    path: str
+    family: str
+    layers: int
+    hidden_size: int
+    heads: int
+    kv_heads: int
+    ff_size: int
+    vocab_size: int
+    max_context: int
+    tied_head: bool
+    parameters: int
+    source: str
+    note: str
+    shards: int
+    extents: int
+    decoded_bytes: int
+    stored_bytes: int
+    bytes_per_token: int
+    tables: tuple[TableGroup, ...]
+
+
+def models_directory() -> Path:
+    return cache_directory() / "models"
+
+
+def resolve_model(model: str | Path) -> Path:
+    """The directory of a model given by path or name. Raises UnknownModelError that lists what there is."""
+    path = Path(model)
+    if (path / MANIFEST_FILE).is_file():
+        return path
+    named = models_directory() / path.name if NAME.fullmatch(str(model)) else None
+    if named is not None and (named / MANIFEST_FILE).is_file():
+        return named
+    if path.is_dir():
+        raise UnknownModelError(f"{path} is not a converted model (no {MANIFEST_FILE}); convert it: tidemill convert {path} DST")
+    known = ", ".join(summary.name for summary in list_models()) or "none yet"
+    raise UnknownModelError(f"there is no model {str(model)!r}; on this machine: {known}. Get one: tidemill pull NAME")
+
+
+def list_models() -> list[ModelSummary]:
+    root = models_directory()
+    if not root.is_dir():
+        return []
+    return [_summarise(path) for path in sorted(root.iterdir()) if path.is_dir()]
+
+
+def remove_model(name: str) -> int:
+    """Delete a model of the models directory, partial ones too; returns the bytes freed. Raises UnknownModelError."""
+    path = models_directory() / name
+    if not NAME.fullmatch(name) or not path.is_dir() or path.is_symlink():
+        known = ", ".join(summary.name for summary in list_models()) or "none"
+        raise UnknownModelError(f"there is no model {name!r} in {models_directory()} (only those are removed); there: {known}")
+    size = _size(path)
+    shutil.rmtree(path)
+    return size
+
+
+def describe_model(directory: Path) -> ModelDescription:
+    """Raises StorageError."""
+    manifest = load_manifest(directory)
+    spec = manifest.decoder
+    lap = [*manifest.layer_extents, *manifest.head_extents]
+    return ModelDescription(
+        path=str(directory),
+        family=spec.family,
+        layers=spec.layer_count,
+        hidden_size=spec.hidden_size,
+        heads=spec.head_count,
+        kv_heads=spec.kv_head_count,
+        ff_size=spec.ff_size,
+        vocab_size=spec.vocab_size,
+        max_context=spec.max_context,
+        tied_head=spec.tied_head,
+        parameters=sum(t.bundle_count * t.bundle_elements for t in manifest.tables if t.role != "permutation"),
+        source=f"{manifest.source.kind}: {manifest.source.name}",
+        note=manifest.source.note,
+        shards=len(manifest.shards),
+        extents=len(manifest.extents),
+        decoded_bytes=sum(extent.bytes for extent in manifest.extents),
+        stored_bytes=sum(extent.stored_bytes for extent in manifest.extents),
+        bytes_per_token=sum(manifest.extents[i].bytes for i in lap),
+        tables=tuple(_groups(manifest)),
+    )
+
+
+def _groups(manifest: Manifest) -> list[TableGroup]:
+    stored = [[0] * len(table.planes) for table in manifest.tables]
+    decoded = [0] * len(manifest.tables)
+    for extent in manifest.extents:
+        stored[extent.table][extent.plane] += extent.stored_bytes
+        decoded[extent.table] += extent.bytes
+    by_role: dict[str, list[int]] = {}
+    for index, table in enumerate(manifest.tables):
+        by_role.setdefault(table.role, []).append(index)
+    groups: list[TableGroup] = []
+    for role, indices in by_role.items():
+        first = manifest.tables[indices[0]]
+        groups.append(
+            TableGroup(
+                role=role,
+                layout=first.layout,
+                element=first.element,
+                codec=first.planes[0].codec,
+                tables=len(indices),
+                bundles=sum(manifest.tables[i].bundle_count for i in indices),
+                bundle_bytes=first.bundle_bytes,
+                decoded_bytes=sum(decoded[i] for i in indices),
+                stored_bytes_per_plane=tuple(map(sum, zip(*(stored[i] for i in indices), strict=True))),
+            )
+        )
+    return groups
+
+
+def _summarise(path: Path) -> ModelSummary:
+    size = _size(path)
+    if path.name.endswith(".partial"):
+        problem = "unfinished: run the same pull or convert again"
+        return ModelSummary(path.name, str(path), size, None, None, problem)
+    try:
+        manifest = load_manifest(path)
+    except StorageError as error:
+        return ModelSummary(path.name, str(path), size, None, None, str(error))
+    return ModelSummary(path.name, str(path), size, manifest.decoder.family, manifest.source.name, None)
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+

@@ -1,0 +1,185 @@
+"""The `tidemill` command: one function per verb, everything heavy imported inside.
+
+Exit codes: 0 done, 1 it failed (the reason is on stderr), 2 wrong usage, 130 stopped by Ctrl-C.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tidemill import __version__
+from tidemill.runtime.cli import flags
+from tidemill.runtime.cli.errors import report_errors
+
+app = typer.Typer(
+    name="tidemill",
+    help="Run language models that are bigger than the memory they may use: weights stream from flash through a fixed arena.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tidemill {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+    pass
+
+
+@app.command()
+@report_errors
+def run(
+    model: flags.Model,
+    prompt: flags.Prompt = None,
+    file: flags.PromptFile = None,
+    max_tokens: flags.MaxTokens = 128,
+    context: flags.Context = None,
+    threads: flags.Threads = None,
+    temperature: flags.Temperature = 0.0,
+    top_k: flags.TopK = 0,
+    top_p: flags.TopP = 1.0,
+    min_p: flags.MinP = 0.0,
+    repeat_penalty: flags.RepeatPenalty = 1.0,
+    seed: flags.Seed = 0,
+    stop: flags.Stop = None,
+    ram: flags.Ram = "auto",
+    arena: flags.Arena = None,
+    load_mode: flags.Load = flags.LoadModeChoice.direct,
+    launcher: flags.Launcher = flags.LauncherChoice.local,
+    io_depth: flags.IoDepth = 4,
+    as_json: flags.Json = False,
+    csv: flags.Csv = None,
+    verbose: flags.Verbose = False,
+) -> None:
+    """Continue a prompt (raw completion). The text goes to stdout, progress and summary to stderr."""
+    from tidemill.runtime.cli.run import RunSettings, run_prompt
+
+    opening = flags.Opening(model, ram, arena, context, threads, load_mode.value, launcher.value, io_depth)
+    sampling = flags.SamplingFlags(temperature, top_k, top_p, min_p, repeat_penalty, seed, tuple(stop or ()), max_tokens)
+    run_prompt(opening, sampling, RunSettings(flags.read_prompt(prompt, file), as_json, csv, verbose))
+
+
+@app.command()
+@report_errors
+def chat(
+    model: flags.Model,
+    system: flags.System = None,
+    max_tokens: flags.MaxTokens = 512,
+    context: flags.Context = None,
+    threads: flags.Threads = None,
+    temperature: flags.Temperature = 0.0,
+    top_k: flags.TopK = 0,
+    top_p: flags.TopP = 1.0,
+    min_p: flags.MinP = 0.0,
+    repeat_penalty: flags.RepeatPenalty = 1.0,
+    seed: flags.Seed = 0,
+    stop: flags.Stop = None,
+    ram: flags.Ram = "auto",
+    arena: flags.Arena = None,
+    load_mode: flags.Load = flags.LoadModeChoice.direct,
+    launcher: flags.Launcher = flags.LauncherChoice.local,
+    io_depth: flags.IoDepth = 4,
+    verbose: flags.Verbose = False,
+) -> None:
+    """Talk to a model in its own chat template. Ctrl-C stops an answer; Ctrl-D or /exit leaves."""
+    from tidemill.runtime.cli.chat import chat_loop
+
+    opening = flags.Opening(model, ram, arena, context, threads, load_mode.value, launcher.value, io_depth)
+    sampling = flags.SamplingFlags(temperature, top_k, top_p, min_p, repeat_penalty, seed, tuple(stop or ()), max_tokens)
+    chat_loop(opening, sampling, system, verbose)
+
+
+@app.command()
+@report_errors
+def convert(
+    source: Annotated[Path, typer.Argument(help="A Hugging Face directory with safetensors, or a GGUF file.")],
+    destination: Annotated[Path, typer.Argument(help="The model directory to write.")],
+    codec: flags.Codec = flags.CodecChoice.raw,
+    verify: Annotated[bool, typer.Option("--verify", help="Read everything again and compare with the source.")] = False,
+) -> None:
+    """Convert a model to tidemill's format. A run that was stopped goes on where it was when called again."""
+    from tidemill.runtime.cli.models import convert_command
+
+    convert_command(source, destination, codec.value, verify)
+
+
+@app.command()
+@report_errors
+def pull(
+    name: Annotated[str, typer.Argument(help="smollm2-135m, or a Hugging Face id ORGANISATION/NAME.")],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")] = None,
+    codec: flags.Codec = flags.CodecChoice.raw,
+    offline: Annotated[bool, typer.Option("--offline", envvar="HF_HUB_OFFLINE", help="Use only what is on this machine.")] = False,
+) -> None:
+    """Download a model and convert it into the models directory."""
+    from tidemill.runtime.cli.models import pull_command
+
+    pull_command(name, revision, codec.value, offline)
+
+
+@app.command("list")
+@report_errors
+def list_command(as_json: flags.Json = False) -> None:
+    """Show the models on this machine."""
+    from tidemill.runtime.cli.models import show_models
+
+    show_models(as_json)
+
+
+@app.command()
+@report_errors
+def info(model: Annotated[str, typer.Argument(help="A name or path.")], as_json: flags.Json = False) -> None:
+    """Show a model's layers, tables, and bytes per codec, plane and token."""
+    from tidemill.runtime.cli.models import show_info
+
+    show_info(model, as_json)
+
+
+@app.command()
+@report_errors
+def rm(
+    name: Annotated[str, typer.Argument(help="A name from `tidemill list`.")],
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Don't ask.")] = False,
+) -> None:
+    """Delete a model from the models directory."""
+    from tidemill.runtime.cli.models import remove_command
+
+    remove_command(name, yes)
+
+
+@app.command()
+@report_errors
+def doctor(
+    model: Annotated[str | None, typer.Option("-m", "--model", help="Check this model too.")] = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Verify the model's every byte.")] = False,
+    as_json: flags.Json = False,
+) -> None:
+    """Check this machine and a model, changing nothing. Exit status 1 when something is wrong."""
+    from tidemill.runtime.cli.doctor import doctor_command
+
+    doctor_command(model, deep, as_json)
+
+
+@app.command()
+@report_errors
+def clean() -> None:
+    """Remove what engines that ended uncleanly left behind."""
+    from tidemill.runtime.cli.models import clean_command
+
+    clean_command()
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

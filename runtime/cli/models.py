@@ -1,0 +1,98 @@
+"""The verbs about models on disk: convert, pull, list, info, rm, clean."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tidemill.runtime.catalog import describe_model, list_models, models_directory, remove_model, resolve_model
+from tidemill.runtime.cli.progress import BytesProgress, stderr_console
+from tidemill.runtime.run_directory import clean_orphans
+from tidemill.runtime.sizes import format_size
+from tidemill.storage.manifest import Manifest
+from tidemill.storage.manifest_file import load_manifest
+
+
+def convert_command(source: Path, destination: Path, codec: str, verify: bool) -> None:
+    from tidemill.storage.convert.convert import convert_model, verify_conversion
+
+    with BytesProgress(f"converting {source.name}") as progress:
+        manifest = convert_model(source, destination, codec=codec, on_progress=progress.update)
+    if verify:
+        with BytesProgress("verifying") as progress:
+            verify_conversion(source, destination, on_progress=progress.update)
+    _tell(destination, manifest, "converted and verified" if verify else "converted")
+
+
+def pull_command(name: str, revision: str | None, codec: str, offline: bool) -> None:
+    from tidemill.runtime.pull import pull
+
+    with BytesProgress(name) as progress:
+        directory = pull(
+            name, revision=revision, offline=offline, codec=codec, on_status=progress.say, on_progress=progress.update
+        )
+    _tell(directory, load_manifest(directory), "ready")
+
+
+def _tell(directory: Path, manifest: Manifest, what: str) -> None:
+    size = sum(shard.bytes for shard in manifest.shards)
+    note = f"; {manifest.source.note}" if manifest.source.note else ""
+    stderr_console().print(f"{directory}: {what}, {format_size(size)} in {len(manifest.shards)} shards{note}")
+
+
+def show_models(as_json: bool) -> None:
+    models = list_models()
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(model) for model in models]) + "\n")
+        return
+    if not models:
+        stderr_console().print(f"no models in {models_directory()}; get one: tidemill pull smollm2-135m")
+        return
+    table = Table("name", "size", "family", "source", box=None, pad_edge=False)
+    for model in models:
+        table.add_row(model.name, format_size(model.bytes), model.family or "-", model.problem or model.source or "-")
+    Console().print(table)
+
+
+def show_info(model: str, as_json: bool) -> None:
+    description = describe_model(resolve_model(model))
+    if as_json:
+        sys.stdout.write(json.dumps(asdict(description)) + "\n")
+        return
+    d = description
+    console = Console(highlight=False)
+    console.print(f"{d.path}\n{d.source}" + (f"\n{d.note}" if d.note else ""))
+    console.print(
+        f"{d.family}, {d.parameters / 1e6:.1f} M parameters, {d.layers} layers, hidden {d.hidden_size}, heads {d.heads} "
+        f"(kv {d.kv_heads}), ff {d.ff_size}, vocabulary {d.vocab_size}, context {d.max_context}, "
+        f"{'tied' if d.tied_head else 'untied'} head"
+    )
+    console.print(
+        f"{format_size(d.decoded_bytes)} decoded, {format_size(d.stored_bytes)} on flash, {d.extents} extents in {d.shards} shards; "
+        f"a token computes with {format_size(d.bytes_per_token)}"
+    )
+    table = Table("table", "layout", "element", "codec", "count", "bundles", "bundle", "decoded", "on flash, per plane", box=None, pad_edge=False)
+    for group in d.tables:
+        planes = " + ".join(format_size(size) for size in group.stored_bytes_per_plane)
+        sizes = (format_size(group.bundle_bytes), format_size(group.decoded_bytes), planes)
+        table.add_row(group.role, group.layout, group.element, group.codec, str(group.tables), str(group.bundles), *sizes)
+    console.print(table)
+
+
+def remove_command(name: str, yes: bool) -> None:
+    if not yes:
+        typer.confirm(f"Delete {models_directory() / name}?", abort=True)
+    stderr_console().print(f"{name} removed, {format_size(remove_model(name))} freed")
+
+
+def clean_command() -> None:
+    orphans = clean_orphans()
+    for orphan in orphans:
+        owner = f"process {orphan.process_id}, which is gone" if orphan.process_id is not None else "nobody known"
+        stderr_console().print(f"removed {orphan.path} of {owner}")
+    if not orphans:
+        stderr_console().print("nothing was left behind")

@@ -1,0 +1,51 @@
+"""Draws a Summary for people."""
+
+from rich.console import Console
+from rich.table import Table
+
+from tidemill.runtime.sizes import format_size
+from tidemill.runtime.summary import Summary
+
+
+def show_summary(console: Console, summary: Summary, *, verbose: bool) -> None:
+    table = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, value in _rows(summary):
+        table.add_row(name, value)
+    console.print()
+    console.print(table)
+    if verbose:
+        ledger = Table("ledger", "", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for name, size in summary.ledger:
+            ledger.add_row(name, format_size(size))
+        for name, size in summary.process_bytes.items():
+            ledger.add_row(f"measured: {name}", format_size(size))
+        console.print()
+        console.print(ledger)
+
+
+def _rows(s: Summary) -> list[tuple[str, str]]:
+    ceiling = "no ceiling" if s.ceiling_bytes is None else f"ceiling {format_size(s.ceiling_bytes)}"
+    peak = "not measured" if s.peak_bytes is None else format_size(s.peak_bytes)
+    overhead = "not measured" if s.overhead_bytes is None else format_size(s.overhead_bytes)
+    streamed = "resident: nothing is streamed" if s.ring_bytes == 0 else f"ring {format_size(s.ring_bytes)}"
+    read = "not measured" if s.bytes_read_per_token is None else format_size(s.bytes_read_per_token)
+    rate = "not measured" if s.flash_bytes_per_s is None else f"{s.flash_bytes_per_s / 1e9:.2f} GB/s"
+    return [
+        ("prompt", f"{s.prompt_tokens} tokens, {_rate(s.prompt_tokens_per_s)}, first token after {_seconds(s.ttft_s)}"),
+        ("decode", f"{s.generated_tokens} tokens, {_rate(s.decode_tokens_per_s)}, {_seconds(s.decode_s_per_token)}/token (p95 {_seconds(s.decode_s_per_token_p95)})"),
+        ("per token", f"stall {_seconds(s.stall_s_per_token)}, compute {_seconds(s.compute_s_per_token)}, management {_seconds(s.management_s_per_token)} (derived)"),
+        ("flash", f"{read}/token, {format_size(s.bytes_read)} in all, {rate}, {s.load_mode} reads"),
+        ("arena", f"{format_size(s.arena_bytes)}: locked {format_size(s.locked_bytes)}, {streamed}"),
+        ("memory", f"peak {peak}, {ceiling}; {overhead} of it neither weights nor KV cache"),
+        ("bottleneck", s.bottleneck),
+    ]  # fmt: skip
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "not measured"
+    return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.1f} ms"
+
+
+def _rate(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.2f} tok/s"

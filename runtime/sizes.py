@@ -1,0 +1,29 @@
+"""Sizes as people write them: 600MiB, 8GB, 1.5GiB, 1000000."""
+
+import re
+
+UNITS = {
+    "": 1, "b": 1, "k": 1000, "kb": 1000, "kib": 1 << 10, "m": 10**6, "mb": 10**6, "mib": 1 << 20, "g": 10**9, "gb": 10**9,
+    "gib": 1 << 30, "t": 10**12, "tb": 10**12, "tib": 1 << 40,
+}  # fmt: skip
+SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
+
+
+def parse_size(text: str) -> int:
+    """Bytes. Raises ValueError that says what is accepted."""
+    match = SIZE.fullmatch(text)
+    if match is None or match[2].lower() not in UNITS:
+        raise ValueError(f"{text!r} is no size; write for example 600MiB, 8GB, 1.5GiB or a number of bytes")
+    size = int(float(match[1]) * UNITS[match[2].lower()])
+    if size <= 0:
+        raise ValueError(f"{text!r} is no size: it must be more than 0")
+    return size
+
+
+def format_size(size: float) -> str:
+    """In binary units, three digits or so."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.2f} TiB"

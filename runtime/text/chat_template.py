@@ -1,0 +1,77 @@
+"""Renders conversations with the model's own jinja template, in a sandbox, with what templates of the Hub expect."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import jinja2
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+Message = Mapping[str, str]  # role, content
+
+
+class TemplateError(ValueError):
+    """The model has no chat template, or it refuses the conversation."""
+
+
+class ChatTemplate:
+    def __init__(self, source: str, tokens: Mapping[str, str]) -> None:
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+        environment.filters["tojson"] = _to_json
+        environment.globals["raise_exception"] = _refuse
+        environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+        self._tokens = tokens
+        try:
+            self._template = environment.from_string(source)
+        except jinja2.TemplateError as error:
+            raise TemplateError(f"the model's chat template cannot be parsed: {error}") from None
+
+    @classmethod
+    def open(cls, directory: Path, config: Mapping[str, object]) -> "ChatTemplate":
+        """From `chat_template.jinja`, else from the tokenizer's configuration. Raises TemplateError."""
+        path = directory / "chat_template.jinja"
+        source = path.read_text(encoding="utf-8") if path.exists() else _configured(config.get("chat_template"))
+        if source is None:
+            raise TemplateError("this model has no chat template: it is a base model; use `tidemill run` for completion")
+        return cls(source, _special_tokens(config))
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+        try:
+            return self._template.render(
+                messages=[dict(message) for message in messages],
+                add_generation_prompt=add_generation_prompt,
+                tools=None,
+                documents=None,
+                **self._tokens,
+            )
+        except (jinja2.TemplateError, TypeError) as error:
+            raise TemplateError(f"the model's chat template refuses this conversation: {error}") from None
+
+
+def _configured(template: object) -> str | None:
+    if isinstance(template, str):
+        return template
+    if isinstance(template, list):  # named templates
+        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+        return named.get("default")
+    return None
+
+
+def _special_tokens(config: Mapping[str, object]) -> dict[str, str]:
+    tokens: dict[str, str] = {}
+    for name in ("bos_token", "eos_token", "unk_token", "pad_token"):
+        value = config.get(name)
+        value = value.get("content") if isinstance(value, dict) else value
+        if isinstance(value, str):
+            tokens[name] = value
+    return tokens
+
+
+def _to_json(value: object, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _refuse(message: str) -> None:
+    raise jinja2.TemplateError(message)

@@ -1,4 +1,5 @@
-"""What an actor is: a plain object that turns a message into messages. It never waits, sleeps, opens files or starts threads.
+"""What an actor is: a plain object that turns a message into messages. It never waits, sleeps, opens files or starts
+threads.
 
 Its devices (flash, kernels, counters) are constructor arguments; its host delivers messages and calls `poll`.
 """

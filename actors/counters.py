@@ -1,5 +1,5 @@
-"""The shared counters: one i64 each, one writing actor each, read by anyone at any time (a torn read is impossible for 8
-aligned bytes). In-process they are a plain array, between processes a small shared region."""
+"""The shared counters: one i64 each, one writing actor each, read by anyone at any time (a torn read is impossible
+for 8 aligned bytes). In-process they are a plain array, between processes a small shared region."""
 
 from enum import IntEnum
 from typing import TypeAlias

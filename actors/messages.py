@@ -25,7 +25,7 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_un
 # --- engine -> compute
 
 
-class Sampling(_Message):
+class Sampling(_Message, frozen=True):
     """How tokens are drawn. temperature 0 is greedy; top_k 0, top_p 1, min_p 0, penalty 1 mean "off"."""
 
     temperature: float
@@ -36,14 +36,14 @@ class Sampling(_Message):
     seed: int
 
 
-class OpenSequence(_Message, tag=1):
+class OpenSequence(_Message, frozen=True, tag=1):
     """Start an empty sequence; there is one at a time, and opening ends the one before."""
 
     sequence: int
     sampling: Sampling
 
 
-class RunStep(_Message, tag=2):
+class RunStep(_Message, frozen=True, tag=2):
     """Append `token_ids` (packed i32) at position `start` and, if `sample`, draw the next token.
 
     `start` may lie before the sequence's end: what stood from there on is forgotten.
@@ -56,7 +56,7 @@ class RunStep(_Message, tag=2):
     sample: bool
 
 
-class CancelStep(_Message, tag=3):
+class CancelStep(_Message, frozen=True, tag=3):
     """Give the running step up at the next layer; answered by StepCancelled, unless its end was already reported."""
 
     step: int
@@ -65,7 +65,7 @@ class CancelStep(_Message, tag=3):
 # --- compute -> engine
 
 
-class TokensSampled(_Message, tag=10):
+class TokensSampled(_Message, frozen=True, tag=10):
     """The end of a step. `token_ids` (packed i32) is empty when nothing was to be sampled."""
 
     step: int
@@ -76,7 +76,7 @@ class TokensSampled(_Message, tag=10):
     elapsed_ns: int  # from RunStep's arrival; the rest is management
 
 
-class StepProgressed(_Message, tag=11):
+class StepProgressed(_Message, frozen=True, tag=11):
     """A prefill has finished `done` of `total` (layers x positions). Speculative: dropped when the link is full."""
 
     step: int
@@ -84,11 +84,11 @@ class StepProgressed(_Message, tag=11):
     total: int
 
 
-class StepCancelled(_Message, tag=12):
+class StepCancelled(_Message, frozen=True, tag=12):
     step: int
 
 
-class StepFailed(_Message, tag=13):
+class StepFailed(_Message, frozen=True, tag=13):
     """The step cannot be computed; `what` is the whole text for the user."""
 
     step: int
@@ -98,7 +98,7 @@ class StepFailed(_Message, tag=13):
 # --- compute -> predictor
 
 
-class LayerEntered(_Message, tag=20):
+class LayerEntered(_Message, frozen=True, tag=20):
     """Compute begins a lap over the layers (`layer` 0), or a later layer for policies that ask for it."""
 
     step: int
@@ -107,7 +107,7 @@ class LayerEntered(_Message, tag=20):
     needs_head: bool
 
 
-class StepAbandoned(_Message, tag=21):
+class StepAbandoned(_Message, frozen=True, tag=21):
     """The lap of `epoch` will not be finished; the next lap starts at layer 0 in `epoch` + 1."""
 
     epoch: int
@@ -116,7 +116,7 @@ class StepAbandoned(_Message, tag=21):
 # --- predictor -> arena
 
 
-class WantBundles(_Message, tag=30):
+class WantBundles(_Message, frozen=True, tag=30):
     """Extent ranges (packed u32 start, stop, start, stop …) needed soon, in this order, behind what is wanted already.
 
     A new `epoch` empties the list first: what was wanted, in flight or ready for the old one is dropped.
@@ -129,13 +129,13 @@ class WantBundles(_Message, tag=30):
 # --- compute -> arena
 
 
-class BundlesReleased(_Message, tag=40):
+class BundlesReleased(_Message, frozen=True, tag=40):
     """Compute is done with these slots (packed u32 slot, generation, …)."""
 
     slots: bytes
 
 
-class DemandRows(_Message, tag=41):
+class DemandRows(_Message, frozen=True, tag=41):
     """Single bundles of a row-read table, needed now (packed u32 bundle ids, at most the arena's row slots)."""
 
     request: int
@@ -147,14 +147,14 @@ class DemandRows(_Message, tag=41):
 # --- arena -> compute
 
 
-class BundlesReady(_Message, tag=50):
+class BundlesReady(_Message, frozen=True, tag=50):
     """Extents that lie in slots now (packed u32 extent, slot, generation, …)."""
 
     epoch: int
     placed: bytes
 
 
-class RowsReady(_Message, tag=51):
+class RowsReady(_Message, frozen=True, tag=51):
     """The demanded bundles, in the order of the demand: packed u32 slot, generation, byte offset inside the slot."""
 
     request: int
@@ -162,7 +162,7 @@ class RowsReady(_Message, tag=51):
     placed: bytes
 
 
-class BundlesUnavailable(_Message, tag=52):
+class BundlesUnavailable(_Message, frozen=True, tag=52):
     """These bundles cannot be had (read or checksum failure after retries); the step that needs them fails."""
 
     epoch: int
@@ -172,7 +172,7 @@ class BundlesUnavailable(_Message, tag=52):
 # --- arena -> reader
 
 
-class Read(_Message):
+class Read(_Message, frozen=True):
     """One ticket: `stored_bytes` of `extent` from its byte `start`, decoded to `destination` in the arena.
 
     A whole extent (start 0), or the checksum blocks that hold one row.
@@ -186,11 +186,11 @@ class Read(_Message):
     demand: bool
 
 
-class ReadBundles(_Message, tag=60):
+class ReadBundles(_Message, frozen=True, tag=60):
     reads: tuple[Read, ...]
 
 
-class CancelReads(_Message, tag=61):
+class CancelReads(_Message, frozen=True, tag=61):
     """Give these tickets up if they have not begun; each is answered all the same, as read or as cancelled."""
 
     tickets: bytes
@@ -199,17 +199,17 @@ class CancelReads(_Message, tag=61):
 # --- reader -> arena
 
 
-class BundlesRead(_Message, tag=70):
+class BundlesRead(_Message, frozen=True, tag=70):
     """Tickets whose bytes lie verified in their destination (packed u32)."""
 
     tickets: bytes
 
 
-class ReadsCancelled(_Message, tag=71):
+class ReadsCancelled(_Message, frozen=True, tag=71):
     tickets: bytes
 
 
-class ReadFailed(_Message, tag=72):
+class ReadFailed(_Message, frozen=True, tag=72):
     """One ticket that failed for good; its destination holds nothing of worth."""
 
     ticket: int

@@ -34,8 +34,8 @@ class LinkSpec(NamedTuple):
 
 KIB = 1024
 
-# A request's answer always fits: tickets, slots and row slots in flight are bounded by ReaderConfig.tickets and ArenaPlan,
-# and the links that carry their answers hold that many records.
+# A request's answer always fits: tickets, slots and row slots in flight are bounded by ReaderConfig.tickets and
+# ArenaPlan, and the links that carry their answers hold that many records.
 LINKS: tuple[LinkSpec, ...] = (
     LinkSpec(ActorName.ENGINE, ActorName.COMPUTE, messages.EngineToCompute, 1024 * KIB),
     LinkSpec(ActorName.COMPUTE, ActorName.ENGINE, messages.ComputeToEngine, 64 * KIB, (messages.StepProgressed,)),

@@ -19,14 +19,12 @@ def prepare_actor(name: ActorName, model_directory: str, threads: int) -> None:
     manifest = load_manifest(Path(model_directory))
     match name:
         case ActorName.PREDICTOR:
-            import tidemill.actors.predictor.actor
+            pass
         case ActorName.ARENA:
-            import tidemill.actors.arena.actor
+            pass
         case ActorName.READER:
-            import tidemill.actors.reader.actor
-            import tidemill.storage.devices.thread_pool  # noqa: F401
+            pass
         case ActorName.COMPUTE:
-            import tidemill.actors.compute.actor
             from tidemill.actors.compute.kernels.warm_up import warm_up
 
             warm_up(manifest, threads=threads)
@@ -34,9 +32,7 @@ def prepare_actor(name: ActorName, model_directory: str, threads: int) -> None:
             raise ValueError(f"no actor is called {name!r}")
 
 
-def build_actor(
-    name: ActorName, spec: CellSpec, arena: npt.NDArray[np.uint8] | None, counters: Counters
-) -> Actor:
+def build_actor(name: ActorName, spec: CellSpec, arena: npt.NDArray[np.uint8] | None, counters: Counters) -> Actor:
     """The actor of one name with its devices, ready to start. `arena` is the region's bytes, for reader and compute."""
     manifest = load_manifest(Path(spec.model_directory))
     match name:
@@ -56,9 +52,7 @@ def build_actor(
             raise ValueError(f"no actor is called {name!r}")
 
 
-def _build_reader(
-    spec: CellSpec, manifest: Manifest, arena: npt.NDArray[np.uint8] | None, counters: Counters
-) -> Actor:
+def _build_reader(spec: CellSpec, manifest: Manifest, arena: npt.NDArray[np.uint8] | None, counters: Counters) -> Actor:
     from tidemill.actors.reader.actor import ReaderActor
     from tidemill.storage.devices.thread_pool import ThreadPoolDevice
 

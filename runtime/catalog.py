@@ -2,7 +2,6 @@
 
 import re
 import shutil
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +82,9 @@ def resolve_model(model: str | Path) -> Path:
     if named is not None and (named / MANIFEST_FILE).is_file():
         return named
     if path.is_dir():
-        raise UnknownModelError(f"{path} is not a converted model (no {MANIFEST_FILE}); convert it: tidemill convert {path} DST")
+        raise UnknownModelError(
+            f"{path} is not a converted model (no {MANIFEST_FILE}); convert it: tidemill convert {path} DST"
+        )
     known = ", ".join(summary.name for summary in list_models()) or "none yet"
     raise UnknownModelError(f"there is no model {str(model)!r}; on this machine: {known}. Get one: tidemill pull NAME")
 
@@ -100,7 +101,9 @@ def remove_model(name: str) -> int:
     path = models_directory() / name
     if not NAME.fullmatch(name) or not path.is_dir() or path.is_symlink():
         known = ", ".join(summary.name for summary in list_models()) or "none"
-        raise UnknownModelError(f"there is no model {name!r} in {models_directory()} (only those are removed); there: {known}")
+        raise UnknownModelError(
+            f"there is no model {name!r} in {models_directory()} (only those are removed); there: {known}"
+        )
     size = _size(path)
     shutil.rmtree(path)
     return size
@@ -176,5 +179,3 @@ def _summarise(path: Path) -> ModelSummary:
 
 def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-
-

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from tidemill.actors.arena.config import ArenaConfig
 from tidemill.actors.compute.activations import activation_bytes
@@ -53,9 +52,7 @@ def open_cell(options: EngineOptions, on_event: Callable[[StatusText], None]) ->
     try:
         launcher.prepare(str(options.model), threads=options.threads)
         demands = measure_demands(manifest, options, measure_processes(launcher))
-        ledger = plan_ledger(
-            manifest, demands, ceiling_bytes=options.ram_bytes, arena_bytes=options.arena_bytes
-        )
+        ledger = plan_ledger(manifest, demands, ceiling_bytes=options.ram_bytes, arena_bytes=options.arena_bytes)
         spec = plan_cell(manifest, options, ledger)
         sampler = PeakSampler(launcher.process_ids, lambda: kv_bytes_touched(manifest, launcher))
         launcher.start(spec)
@@ -98,14 +95,10 @@ def plan_cell(manifest: Manifest, options: EngineOptions, ledger: Ledger) -> Cel
         model_directory=str(options.model),
         load_mode=options.load_mode,
         io_depth=options.io_depth,
-        predictor=PredictorConfig(
-            layer_extents=(layers.start, layers.stop), head_extents=(head.start, head.stop)
-        ),
+        predictor=PredictorConfig(layer_extents=(layers.start, layers.stop), head_extents=(head.start, head.stop)),
         arena=ArenaConfig(plan=ledger.arena, tickets=tickets),
         reader=ReaderConfig(tickets=tickets, retries=READ_RETRIES),
-        compute=ComputeConfig(
-            plan=ledger.arena, context=options.context, chunk=CHUNK, threads=options.threads
-        ),
+        compute=ComputeConfig(plan=ledger.arena, context=options.context, chunk=CHUNK, threads=options.threads),
     )
 
 

@@ -18,31 +18,32 @@ class _Control(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     pass
 
 
-class Hello(_Control, tag=1):
+class Hello(_Control, frozen=True, tag=1):
     """The process is up and has imported what it needs."""
 
     process_id: int
 
 
-class Start(_Control, tag=2):
+class Start(_Control, frozen=True, tag=2):
     spec: CellSpec
     regions: CellRegions
 
 
-class Ready(_Control, tag=3):
+class Ready(_Control, frozen=True, tag=3):
     """The actor is built and its first messages are sent."""
 
 
-class Stop(_Control, tag=4):
+class Stop(_Control, frozen=True, tag=4):
     drain: bool
 
 
-class Stopped(_Control, tag=5):
+class Stopped(_Control, frozen=True, tag=5):
     pass
 
 
-class Failed(_Control, tag=6):
-    """The actor ended with an error. `last_messages` are the names of the messages that it handled last, oldest first."""
+class Failed(_Control, frozen=True, tag=6):
+    """The actor ended with an error. `last_messages` are the names of the messages that it handled last, oldest
+    first."""
 
     what: str
     traceback: str
@@ -58,7 +59,7 @@ class ControlSocket:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._buffer = bytearray()
-        self._decoder = msgspec.msgpack.Decoder(ControlMessage)
+        self._decoder: msgspec.msgpack.Decoder[ControlMessage] = msgspec.msgpack.Decoder(ControlMessage)
 
     def fileno(self) -> int:
         return self._socket.fileno()

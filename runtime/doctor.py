@@ -26,7 +26,19 @@ State = Literal["ok", "warning", "failed"]
 VECTOR_FLAGS = ("avx512f", "avx2", "asimd", "neon")
 FREE_BYTES_LOW = 2 << 30
 SHM_BYTES_SMALL = 64 << 20
-PACKAGES = ("numpy", "numba", "msgspec", "pyarrow", "zstandard", "xxhash", "tokenizers", "jinja2", "typer", "rich", "psutil")
+PACKAGES = (
+    "numpy",
+    "numba",
+    "msgspec",
+    "pyarrow",
+    "zstandard",
+    "xxhash",
+    "tokenizers",
+    "jinja2",
+    "typer",
+    "rich",
+    "psutil",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +49,20 @@ class Finding:
 
 
 def check_machine() -> list[Finding]:
-    checks = (_python, _cpu, _memory, _cgroup, _accounting, _regions, _shm, _direct_io, _space, _packages, _kernels, _leftovers)
+    checks = (
+        _python,
+        _cpu,
+        _memory,
+        _cgroup,
+        _accounting,
+        _regions,
+        _shm,
+        _direct_io,
+        _space,
+        _packages,
+        _kernels,
+        _leftovers,
+    )
     return [check() for check in checks]
 
 
@@ -48,7 +73,9 @@ def check_model(model: str, *, deep: bool, on_bytes: Callable[[int], None]) -> l
         manifest = load_manifest(directory)
     except (StorageError, ValueError) as error:
         return [Finding("model", "failed", str(error))]
-    findings = [Finding("model", "ok", f"{directory}: {len(manifest.tables)} tables in {len(manifest.extents)} extents")]
+    findings = [
+        Finding("model", "ok", f"{directory}: {len(manifest.tables)} tables in {len(manifest.extents)} extents")
+    ]
     if deep:
         problems = verify_model(directory, on_bytes=on_bytes)
         findings += [Finding("checksums", "failed", problem) for problem in problems]
@@ -72,7 +99,9 @@ def _cpu() -> Finding:
     words = set(text.split())
     found = [flag for flag in VECTOR_FLAGS if flag in words]
     state: State = "ok" if found else "warning"
-    return Finding("cpu", state, f"{os.cpu_count()} cores, {', '.join(found) or 'no known vector extension: kernels will be slow'}")
+    return Finding(
+        "cpu", state, f"{os.cpu_count()} cores, {', '.join(found) or 'no known vector extension: kernels will be slow'}"
+    )
 
 
 def _memory() -> Finding:
@@ -85,12 +114,20 @@ def _memory() -> Finding:
 
 def _cgroup() -> Finding:
     limit = cgroup_limit_bytes()
-    return Finding("cgroup", "ok", "no memory limit" if limit is None else f"memory limit {format_size(limit)}: keep --ram below it")
+    return Finding(
+        "cgroup",
+        "ok",
+        "no memory limit" if limit is None else f"memory limit {format_size(limit)}: keep --ram below it",
+    )
 
 
 def _accounting() -> Finding:
     if process_memory(os.getpid()) is None:
-        return Finding("accounting", "warning", "/proc/PID/smaps_rollup can't be read: the ledger estimates processes, peaks are not shown")
+        return Finding(
+            "accounting",
+            "warning",
+            "/proc/PID/smaps_rollup can't be read: the ledger estimates processes, peaks are not shown",
+        )
     return Finding("accounting", "ok", "memory of processes can be measured")
 
 
@@ -127,7 +164,11 @@ def _direct_io() -> Finding:
                 file.flush()
                 _read_direct(Path(file.name))
     except OSError as error:
-        return Finding("direct I/O", "warning", f"{place}: {error.strerror}; reads will be buffered, which is slower under a tight ceiling")
+        return Finding(
+            "direct I/O",
+            "warning",
+            f"{place}: {error.strerror}; reads will be buffered, which is slower under a tight ceiling",
+        )
     return Finding("direct I/O", "ok", f"{place} takes O_DIRECT")
 
 
@@ -170,5 +211,7 @@ def _kernels() -> Finding:
 def _leftovers() -> Finding:
     orphans = find_orphans()
     if orphans:
-        return Finding("leftovers", "warning", f"{len(orphans)} run directories of engines that are gone: tidemill clean")
+        return Finding(
+            "leftovers", "warning", f"{len(orphans)} run directories of engines that are gone: tidemill clean"
+        )
     return Finding("leftovers", "ok", "none")

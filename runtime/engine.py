@@ -75,7 +75,8 @@ class Engine:
     def generate(
         self, token_ids: Sequence[int], *, max_tokens: int, sampling: Sampling, stop_ids: Collection[int]
     ) -> Iterator[GenerationEvent]:
-        """Continue `token_ids` by up to `max_tokens`, until a stop id (which is the last token told) or the context's end.
+        """Continue `token_ids` by up to `max_tokens`, until a stop id (which is the last token told) or the context's
+        end.
 
         Keys and values of a common prefix with the call before are used again. Closing the iterator cancels the step
         under way. Raises StepFailedError, ActorDiedError, ValueError for a prompt that does not fit the context.
@@ -99,7 +100,8 @@ class Engine:
             raise ValueError("the prompt is empty: give at least one token")
         if len(token_ids) > self.context:
             raise ValueError(
-                f"the prompt has {len(token_ids)} tokens, the context {self.context}; give a larger -c (the model allows "
+                f"the prompt has {len(token_ids)} tokens, the context {self.context}; give a larger -c (the model "
+                "allows "
                 f"{self.manifest.decoder.max_context}) or a shorter prompt"
             )
         if min(token_ids) < 0 or max(token_ids) >= vocab_size:

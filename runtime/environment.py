@@ -4,8 +4,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-# libgomp's threads look this often for work before they sleep: some 20 µs. Without it every parallel kernel pays 58 µs for
-# wake-ups instead of 3; with much more, waiting threads take the cores from the other actors.
+# libgomp's threads look this often for work before they sleep: some 20 µs. Without it every parallel kernel pays 58
+# µs for wake-ups instead of 3; with much more, waiting threads take the cores from the other actors.
 SPIN_COUNT = "20000"
 
 
@@ -30,7 +30,8 @@ def kernel_settings(threads: int) -> Mapping[str, str]:
 
 
 def child_environment(threads: int) -> dict[str, str]:
-    """An actor's environment: ours, without libraries' own thread pools and with few malloc arenas (they cost memory)."""
+    """An actor's environment: ours, without libraries' own thread pools and with few malloc arenas (they cost
+    memory)."""
     return {
         **os.environ,
         **kernel_settings(threads),

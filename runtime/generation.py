@@ -1,4 +1,5 @@
-"""From the engine's tokens to text: detokenised, stop strings cut, figures collected. One generation, used by all faces."""
+"""From the engine's tokens to text: detokenised, stop strings cut, figures collected. One generation, used by all
+faces."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,8 @@ class Request:
 
 
 class Generation:
-    """Iterate it once for events and text; `summary` holds for what was generated so far. Closing the iterator cancels."""
+    """Iterate it once for events and text; `summary` holds for what was generated so far. Closing the iterator
+    cancels."""
 
     def __init__(self, engine: Engine, tokenizer: TextTokenizer, request: Request, model: str) -> None:
         self._engine = engine

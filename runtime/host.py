@@ -1,6 +1,8 @@
-"""Runs one actor in its own process: links in, actor, links out. `python -m tidemill.runtime.host` is what launchers spawn."""
+"""Runs one actor in its own process: links in, actor, links out. `python -m tidemill.runtime.host` is what launchers
+spawn."""
 
 import argparse
+import contextlib
 import os
 import select
 import signal
@@ -24,7 +26,9 @@ from tidemill.runtime.links.ring_link import RingLink
 from tidemill.runtime.region import Region
 from tidemill.runtime.run_directory import RunDirectory
 
-SPIN_NS = 30_000  # looked for messages before sleeping: about one wake-up's cost (27 µs), and too short to starve compute
+SPIN_NS = (
+    30_000  # looked for messages before sleeping: about one wake-up's cost (27 µs), and too short to starve compute
+)
 SLEEP_MS = 50  # backstop for a wake-up lost to store reordering
 BATCH = 64  # messages handled from one link before the others get their turn
 REMEMBERED = 16  # names of messages kept for the report of a failure
@@ -74,12 +78,7 @@ class ActorHost:
         while True:
             busy = self._deliver()
             self._send(self._actor.poll(time.perf_counter_ns()))
-            if busy or self._actor.wants_poll:
-                timeout_ms = 0
-                ready = poller.poll(0) if not busy else []
-            else:
-                timeout_ms = SLEEP_MS
-                ready = self._sleep(poller, timeout_ms)
+            ready = poller.poll(0) if busy or self._actor.wants_poll else self._sleep(poller, SLEEP_MS)
             for fd, _ in ready:
                 if fd == self._wake_fd:
                     drain_fifo(fd)
@@ -102,7 +101,7 @@ class ActorHost:
         for to, message in sends:
             self._links_out[to].send(message)
 
-    def _sleep(self, poller: select.poll, timeout_ms: int) -> Sequence[tuple[int, int]]:
+    def _sleep(self, poller: select.poll, timeout_ms: int) -> list[tuple[int, int]]:
         """Spin briefly, then sleep until a writer, a device or the launcher wakes us."""
         until = time.perf_counter_ns() + SPIN_NS
         while time.perf_counter_ns() < until:
@@ -133,10 +132,8 @@ def open_fifo(run_directory: RunDirectory, name: ActorName) -> int:
 
 
 def drain_fifo(fd: int) -> None:
-    try:
+    with contextlib.suppress(BlockingIOError):
         os.read(fd, 4096)
-    except BlockingIOError:
-        pass
 
 
 def _die_with(control_fd: int) -> None:

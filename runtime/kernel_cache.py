@@ -19,9 +19,7 @@ class KernelError(RuntimeError):
     """The kernels cannot be compiled or stored."""
 
 
-def ensure_kernels(
-    model: Path, manifest: Manifest, *, threads: int, on_event: Callable[[StatusText], None]
-) -> None:
+def ensure_kernels(model: Path, manifest: Manifest, *, threads: int, on_event: Callable[[StatusText], None]) -> None:
     """Compile what is missing in a process of its own, some 20 s once per machine and version. Raises KernelError."""
     use_kernel_settings(threads)
     mark = kernel_directory() / f"compiled-{_fingerprint(manifest)}"
@@ -32,7 +30,12 @@ def ensure_kernels(
     try:
         kernel_directory().mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
-            command, env=child_environment(threads), capture_output=True, text=True, timeout=COMPILE_DEADLINE_S, check=False
+            command,
+            env=child_environment(threads),
+            capture_output=True,
+            text=True,
+            timeout=COMPILE_DEADLINE_S,
+            check=False,
         )
         if done.returncode != 0:
             raise KernelError(f"the kernels cannot be compiled (exit status {done.returncode}):\n{done.stderr[-2000:]}")

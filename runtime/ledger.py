@@ -97,7 +97,8 @@ def _ceiling_text(ceiling_bytes: int, minimum_bytes: int, lines: list[tuple[str,
 
 def _arena_text(ceiling_bytes: int, arena_bytes: int, room_bytes: int) -> str:
     return (
-        f"--arena {_mib(arena_bytes)} does not fit --ram {_mib(ceiling_bytes)}: {_mib(max(0, room_bytes))} are left for "
+        f"--arena {_mib(arena_bytes)} does not fit --ram {_mib(ceiling_bytes)}: {_mib(max(0, room_bytes))} are left "
+        "for "
         "the arena. Give a larger --ram, a smaller --arena, or leave --arena out."
     )
 

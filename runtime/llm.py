@@ -48,8 +48,10 @@ class LLM:
     ) -> "LLM":
         """Open a model by path or name.
 
-        `ram` is the ceiling of the whole process tree ("600MiB", bytes, "auto" for 80 % of what is available, None for none);
-        `arena` fixes the arena's size instead of taking what the ceiling leaves; `context` is in tokens (2048, or the model's).
+        `ram` is the ceiling of the whole process tree ("600MiB", bytes, "auto" for 80 % of what is available, None
+        for none);
+        `arena` fixes the arena's size instead of taking what the ceiling leaves; `context` is in tokens (2048, or the
+        model's).
         Raises ValueError for bad values, CeilingTooSmallError, StorageError, ActorDiedError.
         """
         directory = resolve_model(model)
@@ -95,7 +97,8 @@ class LLM:
         seed: int = 0,
         stop: Sequence[str] = (),
     ) -> Generation:
-        """A generation that runs as its `events()` are taken. Temperature 0 is greedy. Raises ValueError for bad values."""
+        """A generation that runs as its `events()` are taken. Temperature 0 is greedy. Raises ValueError for bad
+        values."""
         sampling = make_sampling(temperature, top_k, top_p, min_p, repeat_penalty, seed)
         if max_tokens < 1:
             raise ValueError(f"max_tokens is {max_tokens}, expected at least 1")

@@ -13,7 +13,8 @@ CGROUP = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True, slots=True)
 class ProcessMemory:
-    """Bytes of one process: its proportional share of everything, and the part of it that is shared memory (regions)."""
+    """Bytes of one process: its proportional share of everything, and the part of it that is shared memory
+    (regions)."""
 
     total_bytes: int
     shared_bytes: int
@@ -21,7 +22,8 @@ class ProcessMemory:
 
 @dataclass(frozen=True, slots=True)
 class PeakMemory:
-    """`overhead_bytes`: the highest sum of what is neither shared memory nor KV cache. None where it can't be measured."""
+    """`overhead_bytes`: the highest sum of what is neither shared memory nor KV cache. None where it can't be
+    measured."""
 
     total_bytes: int | None
     overhead_bytes: int | None

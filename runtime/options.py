@@ -32,13 +32,19 @@ def default_threads() -> int:
 
 
 def check_options(options: EngineOptions, *, explicit_context: bool) -> EngineOptions:
-    """The options, with a default context cut to the model's. Raises ValueError naming the value and what is accepted."""
+    """The options, with a default context cut to the model's. Raises ValueError naming the value and what is
+    accepted."""
     max_context = load_manifest(options.model).decoder.max_context
     if not explicit_context:
         options = replace(options, context=min(options.context, max_context))
     checks = [
         ("context", options.context, 1 <= options.context <= max_context, f"1 to the model's {max_context}"),
-        ("threads", options.threads, 1 <= options.threads <= default_threads(), f"1 to the {default_threads()} cores here"),
+        (
+            "threads",
+            options.threads,
+            1 <= options.threads <= default_threads(),
+            f"1 to the {default_threads()} cores here",
+        ),
         ("io_depth", options.io_depth, 1 <= options.io_depth <= IO_DEPTH_MAX, f"1 to {IO_DEPTH_MAX}"),
         ("load_mode", options.load_mode, options.load_mode in ("direct", "buffered"), "direct or buffered"),
         ("launcher", options.launcher, options.launcher in ("local", "in-process"), "local or in-process"),

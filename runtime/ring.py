@@ -7,11 +7,11 @@
     192     8     writer  dropped: messages given up because the ring was full
     256     …     writer  records, each on a multiple of 16, never across the end
 
-    record: u32 length · u32 checksum (xxh32 of the payload, seeded with the sequence) · u64 sequence · payload · padding
-    A length of 0xFFFFFFFF is a skip: the next record is at the start of the data.
+    record: u32 length · u32 checksum (xxh32 of the payload, seeded with the sequence) · u64 sequence · payload ·
+    padding A length of 0xFFFFFFFF is a skip: the next record is at the start of the data.
 
-Python promises no order of stores between processes, so a record proves itself: the reader takes it only when its sequence and
-checksum are right, and looks again for a while when they are not.
+Python promises no order of stores between processes, so a record proves itself: the reader takes it only when its
+sequence and checksum are right, and looks again for a while when they are not.
 """
 
 import struct
@@ -54,7 +54,9 @@ class Ring:
     def put(self, payload: bytes) -> bool:
         """False when there is no room now. Raises ValueError for a payload that never fits."""
         if not self.fits(len(payload)):
-            raise ValueError(f"link {self._name}: a message of {len(payload)} bytes does not fit a ring of {self._capacity}")
+            raise ValueError(
+                f"link {self._name}: a message of {len(payload)} bytes does not fit a ring of {self._capacity}"
+            )
         size = _record_bytes(len(payload))
         head, tail = self._words[0], self._words[8]
         at = head % self._capacity
@@ -84,7 +86,8 @@ class Ring:
                 self._words[8] = tail + advance
                 return payload
         raise RingCorruptError(
-            f"link {self._name}: record {self._sequence} at byte {tail % self._capacity} is damaged; the cell has to be restarted"
+            f"link {self._name}: record {self._sequence} at byte {tail % self._capacity} is damaged; the cell has "
+            "to be restarted"
         )
 
     def _look(self, tail: int) -> tuple[bytes, int] | None:

@@ -1,4 +1,5 @@
-"""One private directory per engine: wake FIFOs, the actors' stderr, a pid file. Removed by its creator; orphans by `clean`."""
+"""One private directory per engine: wake FIFOs, the actors' stderr, a pid file. Removed by its creator; orphans by
+`clean`."""
 
 import os
 import shutil

@@ -2,10 +2,10 @@
 
 import re
 
-UNITS = {
-    "": 1, "b": 1, "k": 1000, "kb": 1000, "kib": 1 << 10, "m": 10**6, "mb": 10**6, "mib": 1 << 20, "g": 10**9, "gb": 10**9,
-    "gib": 1 << 30, "t": 10**12, "tb": 10**12, "tib": 1 << 40,
-}  # fmt: skip
+PREFIXES = {"": (1, 1), "k": (1000, 1 << 10), "m": (1000**2, 1 << 20), "g": (1000**3, 1 << 30), "t": (1000**4, 1 << 40)}
+UNITS = {f"{p}{b}": size for p, (size, _) in PREFIXES.items() for b in ("", "b")} | {
+    f"{p}ib": size for p, (_, size) in PREFIXES.items() if p
+}
 SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
 
 

@@ -1,4 +1,5 @@
-"""The figures of one generation: pure arithmetic over its events and the engine's report. What was not measured is None."""
+"""The figures of one generation: pure arithmetic over its events and the engine's report. What was not measured is
+None."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +13,8 @@ BOUND_RATIO = 0.5  # a cause that takes more than this share of the time is the 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """Times in seconds, sizes in bytes. Decode figures are over the tokens after the first, medians unless named otherwise."""
+    """Times in seconds, sizes in bytes. Decode figures are over the tokens after the first, medians unless named
+    otherwise."""
 
     model: str
     text: str

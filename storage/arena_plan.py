@@ -14,7 +14,9 @@ from tidemill.storage.manifest import ALIGNMENT_BYTES, Manifest
 
 ROW_SLOTS = 16
 RING_SLOTS_MIN = 4  # below, the reader has nothing to overlap with
-RING_SLOTS_MAX = 24  # above, more ring takes lock from every step and gives nothing: docs/decisions/0005-lock-and-ring.md
+RING_SLOTS_MAX = (
+    24  # above, more ring takes lock from every step and gives nothing: docs/decisions/0005-lock-and-ring.md
+)
 
 
 def align_up(byte_count: int) -> int:

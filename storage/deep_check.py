@@ -30,7 +30,7 @@ def check_extents(directory: Path, manifest: Manifest) -> list[str]:
         plane = manifest.tables[extent.table].planes[extent.plane]
         try:
             stored = read_stored(directory, manifest, index)
-            out = memoryview(np.empty(extent.bytes, np.uint8))
+            out = np.empty(extent.bytes, np.uint8).data
             get_codec(plane.codec).decode(extent.plane, memoryview(stored), out)
         except (StorageError, OSError) as error:
             problems.append(f"extent {index}: {error}")

@@ -1,6 +1,7 @@
 """Cuts tables into extents and extents into shards. Pure: the same tables always give the same plan."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from tidemill.storage.ids import TableId
@@ -23,13 +24,14 @@ def cut_table(table: Table, extent_bytes: int) -> list[tuple[int, int]]:
     per_extent = max(1, extent_bytes // table.bundle_bytes)
     count = -(-table.bundle_count // per_extent)
     edges = [table.bundle_count * i // count for i in range(count + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def plan_shards(
     tables: Sequence[Table], *, extent_bytes: int = EXTENT_BYTES, shard_bytes: int = SHARD_BYTES
 ) -> tuple[tuple[ExtentPlan, ...], ...]:
-    """The extents of each shard, tables in order, each shard at most `shard_bytes` of decoded weights (one extent at least)."""
+    """The extents of each shard, tables in order, each shard at most `shard_bytes` of decoded weights (one extent at
+    least)."""
     shards: list[tuple[ExtentPlan, ...]] = []
     current: list[ExtentPlan] = []
     current_bytes = 0

@@ -1,6 +1,7 @@
 """What `manifest.json` says: the decoder, the tables, and where every extent of them lies. The format: docs/format.md.
 
-Tables and extents are stored in **compute order**: all vectors first, then an untied `embed`, then per layer `attn_qkv`,
+Tables and extents are stored in **compute order**: all vectors first, then an untied `embed`, then per layer
+`attn_qkv`,
 `attn_out`, `mlp`, at last the head (`head`, or the tied `embed`). The extents of one table are contiguous ids, in
 bundle order within each plane. So "the next thing that a dense step needs" is the next extent id.
 """
@@ -108,7 +109,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     @cached_property
     def _table_ids(self) -> Mapping[tuple[str, int], TableId]:
-        return {(table.role, table.layer): TableId(i) for i, table in enumerate(self.tables) if table.role != "permutation"}
+        return {
+            (table.role, table.layer): TableId(i) for i, table in enumerate(self.tables) if table.role != "permutation"
+        }
 
     @cached_property
     def _extent_ranges(self) -> Mapping[int, range]:

@@ -52,11 +52,14 @@ def _read(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         if size > MANIFEST_BYTES_MAX:
-            raise FormatError(f"{path} has {size} bytes, at most {MANIFEST_BYTES_MAX} are allowed; it is no manifest of ours")
+            raise FormatError(
+                f"{path} has {size} bytes, at most {MANIFEST_BYTES_MAX} are allowed; it is no manifest of ours"
+            )
         return path.read_bytes()
     except FileNotFoundError:
         raise FormatError(
-            f"{path.parent} is not a converted model: it has no {MANIFEST_FILE}. Convert a model with `tidemill convert SRC DST` "
+            f"{path.parent} is not a converted model: it has no {MANIFEST_FILE}. Convert a model with `tidemill "
+            "convert SRC DST` "
             "or get one with `tidemill pull NAME`"
         ) from None
     except OSError as error:
@@ -68,13 +71,15 @@ def _decode(path: Path, data: bytes) -> Manifest:
         envelope = msgspec.json.decode(data, type=_Envelope)
         if envelope.format_version != FORMAT_VERSION:
             raise VersionError(
-                f"{path}: format version {envelope.format_version}, this program reads {FORMAT_VERSION}; convert the model again "
+                f"{path}: format version {envelope.format_version}, this program reads {FORMAT_VERSION}; convert "
+                "the model again "
                 "or use the matching version of tidemill"
             )
         content = bytes(envelope.manifest)
         if digest(content) != envelope.checksum:
             raise FormatError(
-                f"{path}: its content has checksum {digest(content)}, the file says {envelope.checksum}; it is damaged: convert or "
+                f"{path}: its content has checksum {digest(content)}, the file says {envelope.checksum}; it is "
+                "damaged: convert or "
                 "pull the model again"
             )
         return msgspec.json.decode(content, type=Manifest)

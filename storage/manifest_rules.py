@@ -1,4 +1,5 @@
-"""The MUSTs of docs/format.md as code: a manifest that passes cannot make a reader leave its files, its memory or its shapes."""
+"""The MUSTs of docs/format.md as code: a manifest that passes cannot make a reader leave its files, its memory or its
+shapes."""
 
 import re
 from collections.abc import Iterator
@@ -62,14 +63,19 @@ def _check_decoder(spec: DecoderSpec) -> None:
     for name, size in sizes.items():
         _require(0 < size <= SIZE_MAX, f"decoder.{name} is {size}, expected 1..{SIZE_MAX}")
     _require(0 < spec.layer_count <= LAYERS_MAX, f"decoder.layer_count is {spec.layer_count}, expected 1..{LAYERS_MAX}")
-    _require(spec.head_count % spec.kv_head_count == 0, f"{spec.head_count} heads do not share {spec.kv_head_count} kv heads")
+    _require(
+        spec.head_count % spec.kv_head_count == 0, f"{spec.head_count} heads do not share {spec.kv_head_count} kv heads"
+    )
     _require(spec.head_size % 2 == 0, f"decoder.head_size is {spec.head_size}, expected an even number")
     _require(
         len(spec.windows) == spec.layer_count and min(spec.windows) >= 0,
-        f"decoder.windows has {len(spec.windows)} entries, expected one of 0 or more for each of {spec.layer_count} layers",
+        f"decoder.windows has {len(spec.windows)} entries, expected one of 0 or more for each of {spec.layer_count} "
+        "layers",
     )
     _require(0 <= spec.norm_eps < 1, f"decoder.norm_eps is {spec.norm_eps}, expected 0..1")
-    _require(all(rope.theta > 0 for rope in (spec.rope, spec.local_rope or spec.rope)), "decoder rope theta must be positive")
+    _require(
+        all(rope.theta > 0 for rope in (spec.rope, spec.local_rope or spec.rope)), "decoder rope theta must be positive"
+    )
 
 
 def _check_names(manifest: Manifest) -> None:
@@ -143,7 +149,10 @@ def _check_table(manifest: Manifest, index: int, table: Table) -> None:
     blocks_ok = table.checksum_block_bytes == 0 or (
         codec.name == "raw" and table.checksum_block_bytes > 0 and table.checksum_block_bytes % ALIGNMENT_BYTES == 0
     )
-    _require(blocks_ok, f"{where}: checksum blocks of {table.checksum_block_bytes} bytes, expected 0 or a multiple of 4096 on raw")
+    _require(
+        blocks_ok,
+        f"{where}: checksum blocks of {table.checksum_block_bytes} bytes, expected 0 or a multiple of 4096 on raw",
+    )
     if table.permutation is not None:
         target = manifest.tables[table.permutation] if 0 <= table.permutation < len(manifest.tables) else None
         fits = target is not None and target.role == "permutation" and target.bundle_elements == table.bundle_count
@@ -164,13 +173,16 @@ def _check_extents(manifest: Manifest) -> None:
         done = covered[extent.table][extent.plane]
         _require(
             extent.bundle_start == done and extent.bundle_start < extent.bundle_stop <= table.bundle_count,
-            f"{where}: bundles {extent.bundle_start}..{extent.bundle_stop}, expected to go on at {done} of {table.bundle_count}",
+            f"{where}: bundles {extent.bundle_start}..{extent.bundle_stop}, expected to go on at {done} of "
+            f"{table.bundle_count}",
         )
         covered[extent.table][extent.plane] = extent.bundle_stop
         _check_extent(manifest, where, extent, table)
     for index, table in enumerate(manifest.tables):
         whole = all(done == table.bundle_count for done in covered[index])
-        _require(whole, f"table {index} ({table.role}): its extents hold {covered[index]} of {table.bundle_count} bundles")
+        _require(
+            whole, f"table {index} ({table.role}): its extents hold {covered[index]} of {table.bundle_count} bundles"
+        )
 
 
 def _check_extent(manifest: Manifest, where: str, extent: Extent, table: Table) -> None:
@@ -188,7 +200,8 @@ def _check_extent(manifest: Manifest, where: str, extent: Extent, table: Table) 
     _require(aligned, f"{where}: offset {extent.offset} is not a positive multiple of {ALIGNMENT_BYTES}")
     _require(
         extent.offset + extent.stored_bytes <= shard.bytes,
-        f"{where}: bytes {extent.offset}..{extent.offset + extent.stored_bytes} lie outside {shard.file} of {shard.bytes} bytes",
+        f"{where}: bytes {extent.offset}..{extent.offset + extent.stored_bytes} lie outside {shard.file} of "
+        f"{shard.bytes} bytes",
     )
     block = table.checksum_block_bytes
     count = -(-extent.stored_bytes // block) if block else 1
@@ -204,5 +217,3 @@ def _check_overlaps(manifest: Manifest) -> None:
     for index, extent in enumerate(manifest.extents):
         _require(extent.offset >= ends[extent.shard], f"extent {index}: overlaps the extent before it in its shard")
         ends[extent.shard] = extent.offset + extent.stored_bytes
-
-

@@ -51,7 +51,8 @@ def write_model(
 ) -> Manifest:
     """Write `tables` (in compute order) as a model; `read_bundles(table, start, stop)` gives uint8 [N, bundle_bytes].
 
-    Works in `<directory>.partial`; a second call after a kill skips the shards that are finished. Holds one extent at a time.
+    Works in `<directory>.partial`; a second call after a kill skips the shards that are finished. Holds one extent at
+    a time.
     `on_bytes` is told decoded bytes as they are done. Raises DeviceError (no space, I/O), FormatError (exists already).
     """
     if directory.exists():
@@ -117,7 +118,9 @@ def _encode(
 ) -> list[Extent]:
     expected = (part.stop - part.start, table.bundle_bytes)
     if bundles.shape != expected or bundles.dtype != np.uint8:
-        raise FormatError(f"table {part.table} ({table.role}): bundles are {bundles.shape}, expected {expected} of uint8")
+        raise FormatError(
+            f"table {part.table} ({table.role}): bundles are {bundles.shape}, expected {expected} of uint8"
+        )
     extents: list[Extent] = []
     encoded = get_codec(table.planes[0].codec).encode(np.ascontiguousarray(bundles), table.element)
     for plane, stored in enumerate(encoded):
@@ -133,7 +136,7 @@ def _encode(
                 bytes=(part.stop - part.start) * table.planes[plane].bundle_bytes,
                 bundle_start=part.start,
                 bundle_stop=part.stop,
-                checksums=block_digests(memoryview(stored), table.checksum_block_bytes),
+                checksums=block_digests(stored.data, table.checksum_block_bytes),
             )
         )
     return extents
@@ -178,6 +181,7 @@ def _check_space(
     free = shutil.disk_usage(partial).free
     if needed > free:
         raise DeviceError(
-            f"{partial.parent} has {free / 1e9:.2f} GB free, the model needs {needed / 1e9:.2f} GB more; free some space or convert "
+            f"{partial.parent} has {free / 1e9:.2f} GB free, the model needs {needed / 1e9:.2f} GB more; free some "
+            "space or convert "
             "to another place"
         )

@@ -1,5 +1,5 @@
-"""Reads extents into memory the simple way: synchronously, buffered, verified. For tools and tests; the reader actor has
-devices for the hot path."""
+"""Reads extents into memory the simple way: synchronously, buffered, verified. For tools and tests; the reader actor
+has devices for the hot path."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -37,7 +37,7 @@ def load_extents(
         extent = manifest.extents[extent_id]
         plane = manifest.tables[extent.table].planes[extent.plane]
         stored = memoryview(read_stored(directory, manifest, extent_id))
-        out = memoryview(arena[offset : offset + extent.bytes])
+        out = arena[offset : offset + extent.bytes].data
         get_codec(plane.codec).decode(extent.plane, stored, out)
 
 
@@ -61,5 +61,7 @@ def read_permutation(directory: Path, manifest: Manifest, table_id: TableId) -> 
         return np.arange(table.bundle_count, dtype=np.uint32)
     order = read_table(directory, manifest, TableId(table.permutation)).reshape(-1).view("<u4")
     if not np.array_equal(np.sort(order), np.arange(table.bundle_count)):
-        raise CorruptDataError(f"{directory}: table {table.permutation} is not a permutation of {table.bundle_count} bundles")
+        raise CorruptDataError(
+            f"{directory}: table {table.permutation} is not a permutation of {table.bundle_count} bundles"
+        )
     return order

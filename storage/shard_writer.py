@@ -63,7 +63,8 @@ class ShardWriter:
         return self
 
     def append(self, stored: Bytes, *, label: str) -> int:
-        """Write one extent; returns the offset of its first byte. `label` is for people who open the file with pyarrow."""
+        """Write one extent; returns the offset of its first byte. `label` is for people who open the file with
+        pyarrow."""
         batch = pa.record_batch([pa.array(np.ascontiguousarray(stored))], schema=SCHEMA)
         try:
             offset = self._write_aligned(batch, label)
@@ -106,12 +107,12 @@ class ShardWriter:
 def _schema_bytes() -> int:
     sink = pa.BufferOutputStream()
     pa.ipc.new_stream(sink, SCHEMA).close()
-    return sink.tell() - PREFIX_BYTES  # without the end-of-stream mark
+    return int(sink.tell()) - PREFIX_BYTES  # without the end-of-stream mark
 
 
 def _metadata_bytes(metadata: dict[str, str]) -> int:
-    """Length of the message header that a batch with this metadata gets, found by writing a batch of one byte: lengths and
-    offsets have a fixed size in the header, so it is the same for every batch."""
+    """Length of the message header that a batch with this metadata gets, found by writing a batch of one byte:
+    lengths and offsets have a fixed size in the header, so it is the same for every batch."""
     batch = pa.record_batch([pa.array([0], pa.uint8())], schema=SCHEMA)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, SCHEMA) as writer:
@@ -132,7 +133,8 @@ def _pad_for(metadata: dict[str, str], target: int) -> str:
 def write_error(path: Path, error: OSError) -> DeviceError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return DeviceError(
-            f"no space left while writing {path} ({error.strerror}); free some space and run the same command again: it goes "
+            f"no space left while writing {path} ({error.strerror}); free some space and run the same command "
+            "again: it goes "
             "on where it stopped"
         )
     return DeviceError(f"cannot write {path}: {error.strerror or error}")

@@ -220,9 +220,7 @@ class ArenaActor:
             slot = self._row_pool.take()
             self._demand.expect(place, slot, row.offset_in_slot)
             self._counters[Counter.ROW_BYTES] += row.stored_bytes
-            reads.append(
-                self._ticket(row.extent, slot, start=row.start, stored_bytes=row.stored_bytes, place=place)
-            )
+            reads.append(self._ticket(row.extent, slot, start=row.start, stored_bytes=row.stored_bytes, place=place))
         return [Send(ActorName.READER, ReadBundles(tuple(reads)))]
 
     def _enter_epoch(self, epoch: int) -> list[Send]:
@@ -259,7 +257,7 @@ class ArenaActor:
             out = [ticket.slot for ticket in self._tickets.values() if ticket.slot in pool]
             assert len(out) == len(set(out)), "two tickets write to one slot"
             assert set(out) == reading, "slots being read and tickets disagree"
-        occupied = {slot for slot in self._in_ring}
+        occupied = set(self._in_ring)
         free = set(self._ring.slots_in(SlotState.FREE))
         assert not occupied & free, "an extent is recorded in a free slot"
         assert len(self._tickets) <= self._tickets_max + self._plan.row_slots, "more tickets than the links can answer"

@@ -47,7 +47,8 @@ QUANTUM_NS = 5_000_000  # computed on without looking at the links; short agains
 
 
 class ComputeActor:
-    """One sequence, one step at a time. While a step is blocked, `wants_poll` is false and only a message resumes it."""
+    """One sequence, one step at a time. While a step is blocked, `wants_poll` is false and only a message resumes
+    it."""
 
     name = ActorName.COMPUTE
     wake_fds: Sequence[int] = ()
@@ -126,9 +127,7 @@ class ComputeActor:
     # --- the life of a step
 
     def _begin(self, message: RunStep, now_ns: int) -> list[Send]:
-        run = StepRun(
-            message, chunk=self._chunk, layer_count=self._decoder.spec.layer_count, now_ns=now_ns
-        )
+        run = StepRun(message, chunk=self._chunk, layer_count=self._decoder.spec.layer_count, now_ns=now_ns)
         stop = message.start + len(run.token_ids)
         if self._run is not None or message.sequence != self._sequence or message.start > len(self._history):
             what = (

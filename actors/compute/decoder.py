@@ -1,7 +1,7 @@
 """One decoder over the arena: a step as a generator that stops wherever the next weights are not there yet.
 
-It knows extents and where they lie (`Placement`), not how they come. It never copies a weight, but for vectors (kept as f32)
-and single embedding rows.
+It knows extents and where they lie (`Placement`), not how they come. It never copies a weight, but for vectors (kept
+as f32) and single embedding rows.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -135,7 +135,9 @@ class Decoder:
 
     def _load_vectors(self) -> Iterator[StepEvent]:
         """Keep norms and biases as f32. They are the first extents of every model and always locked."""
-        first_matrix = self._manifest.get_table("attn_qkv", 0) if self.spec.tied_head else self._manifest.get_table("embed")
+        first_matrix = (
+            self._manifest.get_table("attn_qkv", 0) if self.spec.tied_head else self._manifest.get_table("embed")
+        )
         for extent in range(self._manifest.extents_of(first_matrix).start):
             while self._placement.offsets[extent] == NOT_RESIDENT:
                 yield ExtentNeeded(extent)

@@ -14,7 +14,8 @@ F32 = npt.NDArray[np.float32]
 
 
 def sample(logits: F32, sampling: Sampling, history: Sequence[int], *, position: int) -> int:
-    """A token id for f32 logits [vocab]. Ties go to the lowest id. `history` are the tokens that the penalty looks at."""
+    """A token id for f32 logits [vocab]. Ties go to the lowest id. `history` are the tokens that the penalty looks
+    at."""
     if sampling.repeat_penalty != 1.0:
         logits = _penalise(logits, sampling.repeat_penalty, history)
     if sampling.temperature == 0.0:
@@ -48,4 +49,4 @@ def _nucleus(ordered: F32, top_p: float) -> int:
 
 def _softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     shifted = np.exp(logits.astype(np.float64) - float(logits.max()))
-    return shifted / shifted.sum()
+    return np.asarray(shifted / shifted.sum())

@@ -5,14 +5,15 @@ from collections.abc import Generator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tidemill.actors.compute.decoder import Decoder, StepEvent
+from tidemill.actors.compute.decoder import Decoder, StepEvent, WantLogits
 from tidemill.actors.messages import RunStep, unpack_tokens
 
 StepGenerator = Generator[StepEvent, object, npt.NDArray[np.float32] | None]
 
 
 class StepRun:
-    """A step runs as laps over the layers, one per chunk of at most `chunk` positions; only the last may need the head."""
+    """A step runs as laps over the layers, one per chunk of at most `chunk` positions; only the last may need the
+    head."""
 
     def __init__(self, message: RunStep, *, chunk: int, layer_count: int, now_ns: int) -> None:
         self.message = message
@@ -51,7 +52,7 @@ class StepRun:
 
     def begin_lap(self, decoder: Decoder) -> None:
         tokens = self._tokens[self._begun : self._begun + self._chunk]
-        want = "last" if self.next_needs_head else "none"
+        want: WantLogits = "last" if self.next_needs_head else "none"
         self.lap = decoder.step(tokens, self.message.start + self._begun, want_logits=want)
         self._begun += len(tokens)
         self.layers_done = 0

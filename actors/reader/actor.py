@@ -1,4 +1,5 @@
-"""Turns read tickets into device requests and their outcomes into answers. It owns the device and nothing in the arena."""
+"""Turns read tickets into device requests and their outcomes into answers. It owns the device and nothing in the
+arena."""
 
 from collections.abc import Sequence
 

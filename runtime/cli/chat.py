@@ -20,7 +20,9 @@ def chat_loop(opening: Opening, sampling: SamplingFlags, system: str | None, ver
     messages = list(beginning)
     directory = resolve_model(opening.model)
     with open_model(opening, directory, context=opening.context, quiet=False) as llm:
-        llm.chat_prompt([*beginning, {"role": "user", "content": "x"}])  # a missing template is told before the first line
+        llm.chat_prompt(
+            [*beginning, {"role": "user", "content": "x"}]
+        )  # a missing template is told before the first line
         console.print(f"{llm.name}, context {llm.engine.context}. {HELP}")
         while (line := _read_line()) is not None:
             if line == "/exit":
@@ -52,7 +54,8 @@ def _answer(llm: LLM, messages: list[dict[str, str]], sampling: SamplingFlags, v
     prompt_ids = llm.chat_prompt(messages)
     if len(prompt_ids) >= llm.engine.context:
         console.print(
-            f"The conversation has {len(prompt_ids)} tokens, the context {llm.engine.context}: /reset it, or start again with a larger -c."
+            f"The conversation has {len(prompt_ids)} tokens, the context {llm.engine.context}: /reset it, or start "
+            "again with a larger -c."
         )
         return None
     generation = start_generation(llm, prompt_ids, sampling)

@@ -29,7 +29,7 @@ def report_errors(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(EXIT_FAILED) from None
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # the last place before the user
             if kwargs.get("verbose") or not _is_expected(error):
                 traceback.print_exc()
             else:

@@ -27,25 +27,78 @@ Model = Annotated[str, typer.Option("-m", "--model", envvar="TIDEMILL_MODEL", he
 Prompt = Annotated[str | None, typer.Option("-p", "--prompt", help="The prompt; - reads stdin.")]
 PromptFile = Annotated[Path | None, typer.Option("-f", "--file", help="Read the prompt from a file.")]
 System = Annotated[str | None, typer.Option("--system", envvar="TIDEMILL_SYSTEM", help="System message.")]
-MaxTokens = Annotated[int, typer.Option("-n", "--max-tokens", "--n-predict", envvar="TIDEMILL_MAX_TOKENS", min=1, help="Most tokens to generate.")]
-Context = Annotated[int | None, typer.Option("-c", "--ctx-size", envvar="TIDEMILL_CTX_SIZE", min=1, help="Positions the KV cache holds. Default: run: prompt and -n; chat: 2048 or the model's.")]
-Threads = Annotated[int | None, typer.Option("-t", "--threads", envvar="TIDEMILL_THREADS", min=1, help="Compute threads. Default: all cores.")]
+MaxTokens = Annotated[
+    int,
+    typer.Option(
+        "-n", "--max-tokens", "--n-predict", envvar="TIDEMILL_MAX_TOKENS", min=1, help="Most tokens to generate."
+    ),
+]
+Context = Annotated[
+    int | None,
+    typer.Option(
+        "-c",
+        "--ctx-size",
+        envvar="TIDEMILL_CTX_SIZE",
+        min=1,
+        help="Positions the KV cache holds. Default: run: prompt and -n; chat: 2048 or the model's.",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option("-t", "--threads", envvar="TIDEMILL_THREADS", min=1, help="Compute threads. Default: all cores."),
+]
 Temperature = Annotated[float, typer.Option("--temp", envvar="TIDEMILL_TEMP", help="0 is greedy.")]
 TopK = Annotated[int, typer.Option("--top-k", envvar="TIDEMILL_TOP_K", help="Keep the k likeliest tokens; 0: all.")]
-TopP = Annotated[float, typer.Option("--top-p", envvar="TIDEMILL_TOP_P", help="Keep the likeliest tokens of this total probability; 1: all.")]
-MinP = Annotated[float, typer.Option("--min-p", envvar="TIDEMILL_MIN_P", help="Drop tokens less likely than this share of the likeliest; 0: none.")]
-RepeatPenalty = Annotated[float, typer.Option("--repeat-penalty", envvar="TIDEMILL_REPEAT_PENALTY", help="Above 1: tokens seen become less likely.")]
+TopP = Annotated[
+    float,
+    typer.Option(
+        "--top-p", envvar="TIDEMILL_TOP_P", help="Keep the likeliest tokens of this total probability; 1: all."
+    ),
+]
+MinP = Annotated[
+    float,
+    typer.Option(
+        "--min-p", envvar="TIDEMILL_MIN_P", help="Drop tokens less likely than this share of the likeliest; 0: none."
+    ),
+]
+RepeatPenalty = Annotated[
+    float,
+    typer.Option("--repeat-penalty", envvar="TIDEMILL_REPEAT_PENALTY", help="Above 1: tokens seen become less likely."),
+]
 Seed = Annotated[int, typer.Option("-s", "--seed", envvar="TIDEMILL_SEED", help="The same seed gives the same text.")]
 Stop = Annotated[list[str] | None, typer.Option("--stop", help="End before this text; may be given several times.")]
-Ram = Annotated[str, typer.Option("--ram", envvar="TIDEMILL_RAM", help="Ceiling of the whole process tree: 600MiB, 8GB, auto (80 % of what is available) or none.")]
-Arena = Annotated[str | None, typer.Option("--arena", envvar="TIDEMILL_ARENA", help="Fix the arena's size instead of taking what the ceiling leaves.")]
-Load = Annotated[LoadModeChoice, typer.Option("--load-mode", envvar="TIDEMILL_LOAD_MODE", help="direct bypasses the page cache.")]
-Launcher = Annotated[LauncherChoice, typer.Option("--launcher", envvar="TIDEMILL_LAUNCHER", help="A process per actor, or all in one.")]
+Ram = Annotated[
+    str,
+    typer.Option(
+        "--ram",
+        envvar="TIDEMILL_RAM",
+        help="Ceiling of the whole process tree: 600MiB, 8GB, auto (80 % of what is available) or none.",
+    ),
+]
+Arena = Annotated[
+    str | None,
+    typer.Option(
+        "--arena", envvar="TIDEMILL_ARENA", help="Fix the arena's size instead of taking what the ceiling leaves."
+    ),
+]
+Load = Annotated[
+    LoadModeChoice, typer.Option("--load-mode", envvar="TIDEMILL_LOAD_MODE", help="direct bypasses the page cache.")
+]
+Launcher = Annotated[
+    LauncherChoice, typer.Option("--launcher", envvar="TIDEMILL_LAUNCHER", help="A process per actor, or all in one.")
+]
 IoDepth = Annotated[int, typer.Option("--io-depth", envvar="TIDEMILL_IO_DEPTH", min=1, help="Reads under way at once.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Csv = Annotated[Path | None, typer.Option("--csv", help="Write a row per token to this file.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", envvar="TIDEMILL_VERBOSE", help="More on stderr: the ledger, processes, tracebacks.")]
-Codec = Annotated[CodecChoice, typer.Option("--codec", envvar="TIDEMILL_CODEC", help="zstd suits drives slower than decompression.")]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "-v", "--verbose", envvar="TIDEMILL_VERBOSE", help="More on stderr: the ledger, processes, tracebacks."
+    ),
+]
+Codec = Annotated[
+    CodecChoice, typer.Option("--codec", envvar="TIDEMILL_CODEC", help="zstd suits drives slower than decompression.")
+]
 
 
 class Opening(NamedTuple):

@@ -3,7 +3,6 @@
 Exit codes: 0 done, 1 it failed (the reason is on stderr), 2 wrong usage, 130 stopped by Ctrl-C.
 """
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +14,8 @@ from tidemill.runtime.cli.errors import report_errors
 
 app = typer.Typer(
     name="tidemill",
-    help="Run language models that are bigger than the memory they may use: weights stream from flash through a fixed arena.",
+    help="Run language models that are bigger than the memory they may use: weights stream from flash through a "
+    "fixed arena.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -30,7 +30,11 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def _root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     pass
 
 
@@ -63,7 +67,9 @@ def run(
     from tidemill.runtime.cli.run import RunSettings, run_prompt
 
     opening = flags.Opening(model, ram, arena, context, threads, load_mode.value, launcher.value, io_depth)
-    sampling = flags.SamplingFlags(temperature, top_k, top_p, min_p, repeat_penalty, seed, tuple(stop or ()), max_tokens)
+    sampling = flags.SamplingFlags(
+        temperature, top_k, top_p, min_p, repeat_penalty, seed, tuple(stop or ()), max_tokens
+    )
     run_prompt(opening, sampling, RunSettings(flags.read_prompt(prompt, file), as_json, csv, verbose))
 
 
@@ -93,7 +99,9 @@ def chat(
     from tidemill.runtime.cli.chat import chat_loop
 
     opening = flags.Opening(model, ram, arena, context, threads, load_mode.value, launcher.value, io_depth)
-    sampling = flags.SamplingFlags(temperature, top_k, top_p, min_p, repeat_penalty, seed, tuple(stop or ()), max_tokens)
+    sampling = flags.SamplingFlags(
+        temperature, top_k, top_p, min_p, repeat_penalty, seed, tuple(stop or ()), max_tokens
+    )
     chat_loop(opening, sampling, system, verbose)
 
 
@@ -103,7 +111,9 @@ def convert(
     source: Annotated[Path, typer.Argument(help="A Hugging Face directory with safetensors, or a GGUF file.")],
     destination: Annotated[Path, typer.Argument(help="The model directory to write.")],
     codec: flags.Codec = flags.CodecChoice.raw,
-    verify: Annotated[bool, typer.Option("--verify", help="Read everything again and compare with the source.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read everything again and compare with the source.")
+    ] = False,
 ) -> None:
     """Convert a model to tidemill's format. A run that was stopped goes on where it was when called again."""
     from tidemill.runtime.cli.models import convert_command
@@ -117,7 +127,9 @@ def pull(
     name: Annotated[str, typer.Argument(help="smollm2-135m, or a Hugging Face id ORGANISATION/NAME.")],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")] = None,
     codec: flags.Codec = flags.CodecChoice.raw,
-    offline: Annotated[bool, typer.Option("--offline", envvar="HF_HUB_OFFLINE", help="Use only what is on this machine.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", envvar="HF_HUB_OFFLINE", help="Use only what is on this machine.")
+    ] = False,
 ) -> None:
     """Download a model and convert it into the models directory."""
     from tidemill.runtime.cli.models import pull_command
@@ -182,4 +194,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -67,19 +67,35 @@ def show_info(model: str, as_json: bool) -> None:
     console = Console(highlight=False)
     console.print(f"{d.path}\n{d.source}" + (f"\n{d.note}" if d.note else ""))
     console.print(
-        f"{d.family}, {d.parameters / 1e6:.1f} M parameters, {d.layers} layers, hidden {d.hidden_size}, heads {d.heads} "
+        f"{d.family}, {d.parameters / 1e6:.1f} M parameters, {d.layers} layers, hidden {d.hidden_size}, heads "
+        f"{d.heads} "
         f"(kv {d.kv_heads}), ff {d.ff_size}, vocabulary {d.vocab_size}, context {d.max_context}, "
         f"{'tied' if d.tied_head else 'untied'} head"
     )
     console.print(
-        f"{format_size(d.decoded_bytes)} decoded, {format_size(d.stored_bytes)} on flash, {d.extents} extents in {d.shards} shards; "
+        f"{format_size(d.decoded_bytes)} decoded, {format_size(d.stored_bytes)} on flash, {d.extents} extents in "
+        f"{d.shards} shards; "
         f"a token computes with {format_size(d.bytes_per_token)}"
     )
-    table = Table("table", "layout", "element", "codec", "count", "bundles", "bundle", "decoded", "on flash, per plane", box=None, pad_edge=False)
+    table = Table(
+        "table",
+        "layout",
+        "element",
+        "codec",
+        "count",
+        "bundles",
+        "bundle",
+        "decoded",
+        "on flash, per plane",
+        box=None,
+        pad_edge=False,
+    )
     for group in d.tables:
         planes = " + ".join(format_size(size) for size in group.stored_bytes_per_plane)
         sizes = (format_size(group.bundle_bytes), format_size(group.decoded_bytes), planes)
-        table.add_row(group.role, group.layout, group.element, group.codec, str(group.tables), str(group.bundles), *sizes)
+        table.add_row(
+            group.role, group.layout, group.element, group.codec, str(group.tables), str(group.bundles), *sizes
+        )
     console.print(table)
 
 

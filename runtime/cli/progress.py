@@ -30,7 +30,13 @@ class BytesProgress:
     """One bar over bytes with rate and ETA. A context manager; `update(done, total)` may be called often."""
 
     def __init__(self, title: str) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+        )
         self._progress = Progress(*columns, console=stderr_console(), disable=not sys.stderr.isatty())
         self._title = title
         self._task: TaskID | None = None
@@ -39,7 +45,9 @@ class BytesProgress:
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._progress.stop()
 
     def say(self, text: str) -> None:
@@ -56,7 +64,13 @@ class GenerationProgress:
     """Load and prefill bars until the first token, then the status line. `quiet` shows nothing at all."""
 
     def __init__(self, *, quiet: bool, verbose: bool) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         self._live = not quiet and sys.stderr.isatty()
         self._plain = not quiet and verbose and not self._live
         self._bars = Progress(*columns, console=stderr_console(), transient=True, disable=not self._live)
@@ -69,7 +83,9 @@ class GenerationProgress:
         self._bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bars.stop()
         self._status.close()
 
@@ -101,7 +117,8 @@ class GenerationProgress:
             return
         decoded = self._tokens - 1
         text = (
-            f"t={self._tokens}  {decoded / self._ns * 1e9:.2f} tok/s  {format_size(self._flash_bytes / decoded)}/token  "
+            f"t={self._tokens}  {decoded / self._ns * 1e9:.2f} tok/s  "
+            f"{format_size(self._flash_bytes / decoded)}/token  "
             f"flash {format_size(self._flash_bytes / self._ns * 1e9)}/s  stall {self._stall_ns / self._ns:.0%}"
         )
         if self._live:

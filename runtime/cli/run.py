@@ -30,7 +30,9 @@ def run_prompt(opening: Opening, sampling: SamplingFlags, settings: RunSettings)
     decoder = load_manifest(directory).decoder
     prompt_ids = TextTokenizer.open(directory, decoder.bos_token_id).encode(settings.prompt, add_special_tokens=True)
     if opening.context is None and len(prompt_ids) >= decoder.max_context:
-        raise ValueError(f"the prompt has {len(prompt_ids)} tokens, this model's context is {decoder.max_context}; shorten it")
+        raise ValueError(
+            f"the prompt has {len(prompt_ids)} tokens, this model's context is {decoder.max_context}; shorten it"
+        )
     context = opening.context or min(decoder.max_context, len(prompt_ids) + sampling.max_tokens)
     with open_model(opening, directory, context=context, quiet=settings.as_json) as llm:
         generation = start_generation(llm, prompt_ids, sampling)

@@ -8,7 +8,8 @@ REFRESH_S = 0.2
 
 
 class StatusLine:
-    """Reserves the last row by a scroll region and gives it back in `close`. Does nothing when stderr is no terminal."""
+    """Reserves the last row by a scroll region and gives it back in `close`. Does nothing when stderr is no
+    terminal."""
 
     def __init__(self) -> None:
         self._active = sys.stderr.isatty()
@@ -32,7 +33,8 @@ class StatusLine:
             self._rows = 0
 
     def _reserve(self, rows: int) -> None:
-        # A newline first, so that the row to be taken is empty; the region's reset moves the cursor, hence save and restore.
+        # A newline first, so that the row to be taken is empty; the region's reset moves the cursor, hence save and
+        # restore.
         self._write(f"\n\033[1A\0337\033[1;{rows - 1}r\0338")
         self._rows = rows
 

@@ -16,7 +16,9 @@ def write_token_csv(
     with path.open("w", newline="", encoding="utf-8") as file:
         file.write(f"# tidemill {summary.version}\n")
         file.write(f"# opening {opening._asdict()}\n# sampling {sampling._asdict()}\n")
-        file.write(f"# arena_bytes {summary.arena_bytes} locked_bytes {summary.locked_bytes} load_mode {summary.load_mode}\n")
+        file.write(
+            f"# arena_bytes {summary.arena_bytes} locked_bytes {summary.locked_bytes} load_mode {summary.load_mode}\n"
+        )
         rows = csv.writer(file)
         rows.writerow(["index", "token_id", "elapsed_ns", "compute_ns", "stall_ns", "flash_bytes"])
         for index, token in enumerate(tokens):

@@ -17,5 +17,6 @@ def describe_exit(status: int | None, kills_before: int | None) -> str:
         return text
     kills = out_of_memory_kills()
     if kills is not None and kills_before is not None and kills > kills_before:
-        return f"{text}: out of memory: the memory cgroup counted {kills - kills_before} such kill; give a larger limit or a smaller --ram"
+        counted = f"the memory cgroup counted {kills - kills_before} such kill"
+        return f"{text}: out of memory: {counted}; give a larger limit or a smaller --ram"
     return f"{text}; not by its memory cgroup: somebody killed it, or the whole machine ran out of memory"

@@ -61,7 +61,8 @@ class InProcessCell:
         return answers
 
     def step(self) -> bool:
-        """Deliver one message, or let one actor work; False when nobody has anything to do before a device wakes them."""
+        """Deliver one message, or let one actor work; False when nobody has anything to do before a device wakes
+        them."""
         worked = self._poll_devices() if self._random is None or self._random.random() < 0.5 else False
         waiting = [link for link in self._inward if len(self._links[link.writer, link.reader])]
         workers = [name for name, actor in self._actors.items() if actor.wants_poll]
@@ -147,7 +148,9 @@ class InProcessLauncher:
             try:
                 worked = self._cell.step()
             except Exception as error:
-                raise ActorDiedError(f"an actor of the in-process cell failed: {type(error).__name__}: {error}") from error
+                raise ActorDiedError(
+                    f"an actor of the in-process cell failed: {type(error).__name__}: {error}"
+                ) from error
             answers = self._cell.take_answers()
             remaining = until - time.monotonic()
             if answers or remaining <= 0:
@@ -165,5 +168,7 @@ class InProcessLauncher:
         self._run_directory.remove()
 
 
-def _arena_of(name: ActorName, arena: "np.ndarray[tuple[int], np.dtype[np.uint8]]") -> "np.ndarray[tuple[int], np.dtype[np.uint8]] | None":
+def _arena_of(
+    name: ActorName, arena: "np.ndarray[tuple[int], np.dtype[np.uint8]]"
+) -> "np.ndarray[tuple[int], np.dtype[np.uint8]] | None":
     return arena if name in (ActorName.READER, ActorName.COMPUTE) else None

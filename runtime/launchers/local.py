@@ -44,7 +44,8 @@ class _Child:
 
 
 class LocalLauncher:
-    """Implements Launcher. Every wait watches all control sockets, so a death is noticed at once, whatever is awaited."""
+    """Implements Launcher. Every wait watches all control sockets, so a death is noticed at once, whatever is
+    awaited."""
 
     name = "local"
 
@@ -157,7 +158,9 @@ class LocalLauncher:
         while missing:
             remaining = until - time.monotonic()
             if remaining <= 0:
-                raise ActorDiedError(f"{', '.join(sorted(missing))} did not say {kind.__name__} within {deadline_s:.0f} s")
+                raise ActorDiedError(
+                    f"{', '.join(sorted(missing))} did not say {kind.__name__} within {deadline_s:.0f} s"
+                )
             for child, message in self._wait(remaining):
                 if isinstance(message, kind):
                     missing.discard(child.name)
@@ -188,7 +191,8 @@ class LocalLauncher:
             status = None
         text = f"the {child.name} actor (process {child.process.pid}) {describe_exit(status, self._kills_before)}"
         if failed is not None:
-            text += f": {failed.what}\nlast messages: {', '.join(failed.last_messages) or 'none'}\n{failed.traceback.rstrip()}"
+            last_messages = ", ".join(failed.last_messages) or "none"
+            text += f": {failed.what}\nlast messages: {last_messages}\n{failed.traceback.rstrip()}"
         tail = _tail(self._run_directory.stderr(child.name))
         return ActorDiedError(f"{text}\nits last output:\n{tail}" if tail else text)
 
@@ -219,5 +223,3 @@ def _tail(path: Path) -> str:
         return path.read_bytes()[-STDERR_TAIL_BYTES:].decode(errors="replace").strip()
     except OSError:
         return ""
-
-

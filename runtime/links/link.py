@@ -18,8 +18,8 @@ class Link(Protocol):
     def send(self, message: Message) -> bool:
         """False when a droppable message was dropped because the link is full.
 
-        A certain message waits for room; raises LinkError when that takes longer than the deadline, ValueError for a message that never
-        fits.
+        A certain message waits for room; raises LinkError when that takes longer than the deadline, ValueError for a
+        message that never fits.
         """
         ...
 

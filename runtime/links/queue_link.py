@@ -27,13 +27,16 @@ class QueueLink:
         payload = self._encoder.encode(message)
         if len(payload) > self._spec.capacity_bytes // 2:
             raise ValueError(
-                f"link {self._spec.name}: a message of {len(payload)} bytes does not fit a link of {self._spec.capacity_bytes}"
+                f"link {self._spec.name}: a message of {len(payload)} bytes does not fit a link of "
+                f"{self._spec.capacity_bytes}"
             )
         if self._bytes + len(payload) > self._spec.capacity_bytes:
             if self._spec.when_full(message) is WhenFull.DROP:
                 self.dropped += 1
                 return False
-            raise LinkError(f"link {self._spec.name} is full ({self._spec.capacity_bytes} bytes) and its reader is this very thread")
+            raise LinkError(
+                f"link {self._spec.name} is full ({self._spec.capacity_bytes} bytes) and its reader is this very thread"
+            )
         self._queue.append(payload)
         self._bytes += len(payload)
         return True

@@ -58,7 +58,8 @@ class RingLink:
         while not self._ring.put(payload):
             if time.monotonic() > deadline:
                 raise LinkError(
-                    f"link {self._spec.name} has been full ({self._ring.capacity_bytes} bytes) for {FULL_DEADLINE_S:.0f} s: "
+                    f"link {self._spec.name} has been full ({self._ring.capacity_bytes} bytes) for "
+                    f"{FULL_DEADLINE_S:.0f} s: "
                     f"{self._spec.reader} does not read"
                 )
             self._wake()

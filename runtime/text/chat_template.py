@@ -34,7 +34,9 @@ class ChatTemplate:
         path = directory / "chat_template.jinja"
         source = path.read_text(encoding="utf-8") if path.exists() else _configured(config.get("chat_template"))
         if source is None:
-            raise TemplateError("this model has no chat template: it is a base model; use `tidemill run` for completion")
+            raise TemplateError(
+                "this model has no chat template: it is a base model; use `tidemill run` for completion"
+            )
         return cls(source, _special_tokens(config))
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:

@@ -24,7 +24,7 @@ class TextTokenizer:
         path = directory / "tokenizer.json"
         try:
             tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises plain Exception
+        except Exception as error:  # noqa: BLE001  # the library raises plain Exception
             raise FormatError(f"{path} cannot be read: {error}; convert or pull the model again") from None
         config_path = directory / "tokenizer_config.json"
         try:

@@ -6,7 +6,8 @@ from tidemill.storage.errors import UnsupportedModelError
 
 
 class ConfigReader:
-    """Every getter raises UnsupportedModelError naming the field when it is missing without a default or of a wrong type."""
+    """Every getter raises UnsupportedModelError naming the field when it is missing without a default or of a wrong
+    type."""
 
     def __init__(self, config: Mapping[str, object]) -> None:
         self._config = config
@@ -60,4 +61,6 @@ class ConfigReader:
         raise self._wrong(name, "a list")
 
     def _wrong(self, name: str, expected: str) -> UnsupportedModelError:
-        return UnsupportedModelError(f"the model's configuration has {name} = {self._config.get(name)!r}, expected {expected}")
+        return UnsupportedModelError(
+            f"the model's configuration has {name} = {self._config.get(name)!r}, expected {expected}"
+        )

@@ -77,7 +77,8 @@ def verify_conversion(source: Path, destination: Path, *, on_progress: Progress 
             if not np.array_equal(stored, expected):
                 table = manifest.tables[extent.table]
                 raise CorruptDataError(
-                    f"{destination}: bundles {extent.bundle_start}..{extent.bundle_stop} of {table.role} layer {table.layer} differ from "
+                    f"{destination}: bundles {extent.bundle_start}..{extent.bundle_stop} of {table.role} layer "
+                    f"{table.layer} differ from "
                     f"{source}; convert the model again"
                 )
             counter.add(extent.bytes)
@@ -99,7 +100,9 @@ def _check_destination(destination: Path) -> None:
     if destination.exists():
         raise FormatError(f"{destination} exists already; remove it (`tidemill rm`) or choose another destination")
     if "snapshots" in resolved.parts and any(part.startswith("models--") for part in resolved.parts):
-        raise FormatError(f"{destination} lies inside the Hugging Face cache, which is not ours to write to; choose another place")
+        raise FormatError(
+            f"{destination} lies inside the Hugging Face cache, which is not ours to write to; choose another place"
+        )
 
 
 class _Counter:

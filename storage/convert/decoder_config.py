@@ -8,7 +8,8 @@ from tidemill.storage.decoder_spec import DecoderSpec, Family, Rope, RopeScaling
 from tidemill.storage.errors import UnsupportedModelError
 
 SUPPORTED = (
-    "llama (Llama 2/3, SmolLM2), mistral, qwen2 (Qwen2, Qwen2.5), qwen3, gemma3_text, in bf16, f16 or f32, or GGUF of these "
+    "llama (Llama 2/3, SmolLM2), mistral, qwen2 (Qwen2, Qwen2.5), qwen3, gemma3_text, in bf16, f16 or f32, or GGUF "
+    "of these "
     "architectures"
 )
 FAMILIES: Mapping[str, Family] = {
@@ -34,7 +35,8 @@ def read_decoder_spec(
     model_type = reader.text("model_type")
     if model_type == "gemma3" and isinstance(config.get("text_config"), Mapping):
         raise UnsupportedModelError(
-            "model_type 'gemma3' is the multimodal checkpoint; only its text model is supported: convert a gemma3_text checkpoint"
+            "model_type 'gemma3' is the multimodal checkpoint; only its text model is supported: convert a "
+            "gemma3_text checkpoint"
         )
     if model_type not in FAMILIES:
         raise UnsupportedModelError(f"model_type {model_type!r} is not supported. Supported: {SUPPORTED}")
@@ -78,7 +80,13 @@ def read_decoder_spec(
 
 
 def _refuse_unsupported(config: Mapping[str, object]) -> None:
-    for name in ("mlp_bias", "attn_logit_softcapping", "final_logit_softcapping", "quantization_config", "use_bidirectional_attention"):
+    for name in (
+        "mlp_bias",
+        "attn_logit_softcapping",
+        "final_logit_softcapping",
+        "quantization_config",
+        "use_bidirectional_attention",
+    ):
         if config.get(name):
             raise UnsupportedModelError(f"{name} = {config[name]!r} is not supported. Supported: {SUPPORTED}")
     if float(str(config.get("partial_rotary_factor") or 1.0)) != 1.0:
@@ -135,7 +143,8 @@ def _windows(reader: ConfigReader, family: Family, layer_count: int) -> tuple[in
         kinds = _layer_types(reader, family, layer_count)
     if len(kinds) != layer_count or not set(kinds) <= {"sliding_attention", "full_attention"}:
         raise UnsupportedModelError(
-            f"layer_types {sorted(map(str, set(kinds)))} of {len(kinds)} layers; supported are sliding_attention and full_attention, "
+            f"layer_types {sorted(map(str, set(kinds)))} of {len(kinds)} layers; supported are sliding_attention "
+            "and full_attention, "
             f"one for each of {layer_count} layers"
         )
     return tuple(window if kind == "sliding_attention" else 0 for kind in kinds)

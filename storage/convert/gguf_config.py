@@ -26,7 +26,9 @@ class GgufMetadata:
     def get(self, key: str) -> object:
         value = self.find(key)
         if value is None:
-            raise UnsupportedModelError(f"the GGUF file has no {key.replace('%', self.architecture)}; it cannot be converted")
+            raise UnsupportedModelError(
+                f"the GGUF file has no {key.replace('%', self.architecture)}; it cannot be converted"
+            )
         return value
 
 
@@ -90,7 +92,9 @@ def llama3_scaling(factors: npt.NDArray[np.float32], theta: float) -> dict[str, 
     smooth = np.clip((LLAMA3_ORIGINAL_CONTEXT * frequencies / (2 * np.pi) - 1.0) / 3.0, 0.0, 1.0)
     expected = 1.0 / ((1 - smooth) / factor + smooth)
     if not np.allclose(expected, factors, rtol=1e-4):
-        raise UnsupportedModelError("rope_freqs.weight does not follow Llama 3's scaling; other forms are not supported")
+        raise UnsupportedModelError(
+            "rope_freqs.weight does not follow Llama 3's scaling; other forms are not supported"
+        )
     return {
         "rope_type": "llama3",
         "factor": factor,

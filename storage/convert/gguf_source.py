@@ -50,7 +50,8 @@ class _Tensor(NamedTuple):
 
 
 class GgufSource:
-    """Implements TensorSource under Hugging Face names. Matrices become bf16 (round to nearest even), vectors stay f32."""
+    """Implements TensorSource under Hugging Face names. Matrices become bf16 (round to nearest even), vectors stay
+    f32."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -92,7 +93,9 @@ class GgufSource:
         if len(self._get(stored).shape) == 1:
             values = self._vector(name, stored)
             return values.view(np.uint8).reshape(1, -1)
-        values = self._halves(name, stored, start, stop) if self._is_rotated(name) else self._floats(stored, start, stop)
+        values = (
+            self._halves(name, stored, start, stop) if self._is_rotated(name) else self._floats(stored, start, stop)
+        )
         return to_bf16(values).view(np.uint8)
 
     def close(self) -> None:
@@ -108,7 +111,8 @@ class GgufSource:
         return np.ascontiguousarray(values)
 
     def _halves(self, name: str, stored: str, start: int, stop: int) -> npt.NDArray[np.float32]:
-        """Rows of q or k in the order of rope in halves; GGUF's llama stores each head's rows with the halves interleaved."""
+        """Rows of q or k in the order of rope in halves; GGUF's llama stores each head's rows with the halves
+        interleaved."""
         head = self.decoder.head_size
         first, last = start // head, -(-stop // head)
         rows = self._floats(stored, first * head, last * head)
@@ -141,7 +145,9 @@ class GgufSource:
 
     def _get(self, stored: str) -> _Tensor:
         if stored not in self._tensors:
-            raise SourceError(f"{self._path} has no tensor {stored!r}; the file is incomplete or of another architecture")
+            raise SourceError(
+                f"{self._path} has no tensor {stored!r}; the file is incomplete or of another architecture"
+            )
         return self._tensors[stored]
 
 
@@ -161,12 +167,17 @@ def _open(path: Path) -> gguf.GGUFReader:
 def _describe(path: Path, tensor: gguf.ReaderTensor) -> _Tensor:
     kind = tensor.tensor_type
     if kind.name not in TYPES:
-        raise UnsupportedModelError(f"{path}: tensor {tensor.name} has type {kind.name}; supported are {', '.join(TYPES)}")
+        raise UnsupportedModelError(
+            f"{path}: tensor {tensor.name} has type {kind.name}; supported are {', '.join(TYPES)}"
+        )
     shape = tuple(int(size) for size in reversed(tensor.shape.tolist()))
     rows = shape[0] if len(shape) > 1 else 1
     size = int(tensor.n_bytes)
     if len(shape) > 2 or size % rows or int(tensor.data_offset) + size > path.stat().st_size:
-        raise SourceError(f"{path}: tensor {tensor.name} of shape {list(shape)} has {size} bytes at {tensor.data_offset}: it is damaged")
+        raise SourceError(
+            f"{path}: tensor {tensor.name} of shape {list(shape)} has {size} bytes at {tensor.data_offset}: it is "
+            "damaged"
+        )
     return _Tensor(kind, int(tensor.data_offset), size // rows, shape)
 
 

@@ -76,11 +76,15 @@ class SafetensorsSource:
     def _get(self, name: str) -> _Tensor:
         tensor = self._tensors.get(name) or self._tensors.get("language_model." + name)
         if tensor is None:
-            raise SourceError(f"{self._directory} has no tensor {name!r}; the checkpoint is incomplete or of another architecture")
+            raise SourceError(
+                f"{self._directory} has no tensor {name!r}; the checkpoint is incomplete or of another architecture"
+            )
         return tensor
 
     def _read_files(self) -> dict[str, bytes]:
-        files = {name: (self._directory / name).read_bytes() for name in KEPT_FILES if (self._directory / name).exists()}
+        files = {
+            name: (self._directory / name).read_bytes() for name in KEPT_FILES if (self._directory / name).exists()
+        }
         if "tokenizer.json" not in files:
             raise SourceError(
                 f"{self._directory} has no tokenizer.json; make one with transformers: "
@@ -118,7 +122,8 @@ def _find_files(directory: Path) -> list[Path]:
         return [directory / name for name in names]
     if any(directory.glob("*.bin")) or any(directory.glob("*.pt*")):
         raise UnsupportedModelError(
-            f"{directory} holds only pickled weights (.bin, .pt); loading those can run any code, so they are refused. Save the model as "
+            f"{directory} holds only pickled weights (.bin, .pt); loading those can run any code, so they are "
+            "refused. Save the model as "
             "safetensors: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR, safe_serialization=True)"
         )
     raise SourceError(f"{directory} has no model.safetensors, no model.safetensors.index.json and is no GGUF file")
@@ -146,15 +151,23 @@ def _read_header(path: Path) -> dict[str, _Tensor]:
     end_before = 0
     for name, entry in sorted(entries.items(), key=lambda item: item[1].data_offsets):
         if entry.dtype not in ELEMENTS:
-            raise UnsupportedModelError(f"{path}: tensor {name} has type {entry.dtype}; supported are {', '.join(ELEMENTS)}")
+            raise UnsupportedModelError(
+                f"{path}: tensor {name} has type {entry.dtype}; supported are {', '.join(ELEMENTS)}"
+            )
         start, stop = entry.data_offsets
         count = 1
         for dimension in entry.shape:
             count *= dimension
         expected = count * ELEMENT_BYTES[ELEMENTS[entry.dtype]]
-        if min(entry.shape, default=0) <= 0 or stop - start != expected or start < end_before or data_start + stop > size:
+        if (
+            min(entry.shape, default=0) <= 0
+            or stop - start != expected
+            or start < end_before
+            or data_start + stop > size
+        ):
             raise SourceError(
-                f"{path}: tensor {name} of shape {entry.shape} has bytes {start}..{stop}, expected {expected} of them inside the file and "
+                f"{path}: tensor {name} of shape {entry.shape} has bytes {start}..{stop}, expected {expected} of "
+                "them inside the file and "
                 "apart from others; the file is damaged: download it again"
             )
         end_before = stop

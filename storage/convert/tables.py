@@ -66,7 +66,8 @@ def expected_shapes(spec: DecoderSpec, role: Role) -> list[tuple[int, ...]]:
 
 
 def plan_tables(source: TensorSource, codec: str, neuron_order: NeuronOrder | None) -> list[Table]:
-    """All tables in compute order, each with the element type of its tensors. Raises SourceError for missing or misshapen ones."""
+    """All tables in compute order, each with the element type of its tensors. Raises SourceError for missing or
+    misshapen ones."""
     spec = source.decoder
     tables: list[Table] = []
     permutation_of: dict[int, int] = {}
@@ -116,12 +117,15 @@ def _check_tensors(source: TensorSource, role: Role, layer: int) -> Element:
             raise SourceError(f"tensor {name} has shape {list(got)}, the configuration makes it {list(expected)}")
     elements = {source.element(name) for name in names}
     if len(elements) > 1:
-        raise SourceError(f"tensors {', '.join(names)} have different types {sorted(elements)}; they form one table and must have one")
+        raise SourceError(
+            f"tensors {', '.join(names)} have different types {sorted(elements)}; they form one table and must have one"
+        )
     return elements.pop()
 
 
 class BundleReader:
-    """Gathers bundles from source tensors. Holds one panel of one down projection, transposed, besides what it returns."""
+    """Gathers bundles from source tensors. Holds one panel of one down projection, transposed, besides what it
+    returns."""
 
     def __init__(self, source: TensorSource, tables: Sequence[Table], neuron_order: NeuronOrder | None) -> None:
         self._source = source
@@ -167,7 +171,9 @@ class BundleReader:
     def _order(self, layer: int) -> npt.NDArray[np.uint32]:
         order = self._neuron_order(layer) if self._neuron_order is not None else None
         if order is None or not np.array_equal(np.sort(order), np.arange(self._source.decoder.ff_size)):
-            raise SourceError(f"the neuron order of layer {layer} is not a permutation of its {self._source.decoder.ff_size} neurons")
+            raise SourceError(
+                f"the neuron order of layer {layer} is not a permutation of its {self._source.decoder.ff_size} neurons"
+            )
         return order
 
     def _columns(self, table: Table, name: str, start: int, stop: int) -> Bytes:

@@ -45,5 +45,7 @@ def read_exactly(path: Path, offset: int, size: int) -> bytes:
             parts.append(part)
             missing -= len(part)
     if missing:
-        raise SourceError(f"{path} ends {missing} bytes too early (reading {size} bytes at {offset}); download it again")
+        raise SourceError(
+            f"{path} ends {missing} bytes too early (reading {size} bytes at {offset}); download it again"
+        )
     return b"".join(parts)

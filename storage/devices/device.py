@@ -26,7 +26,8 @@ class ReadRequest(NamedTuple):
 
 
 class ReadOutcome(NamedTuple):
-    """How a ticket ended. `error` is None on success; `cancelled` tickets have touched nothing or anything in their slot."""
+    """How a ticket ended. `error` is None on success; `cancelled` tickets have touched nothing or anything in their
+    slot."""
 
     ticket: int
     error: str | None

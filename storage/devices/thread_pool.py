@@ -1,5 +1,6 @@
 """The flash device: a pool of threads that `preadv` with O_DIRECT straight into arena slots, verify and decode."""
 
+import contextlib
 import errno
 import fcntl
 import heapq
@@ -24,17 +25,20 @@ O_DIRECT = getattr(os, "O_DIRECT", 0)
 
 
 class ThreadPoolDevice:
-    """Implements FlashDevice. Each of `depth` threads has at most one read under way; the rest queue, urgent ones first.
+    """Implements FlashDevice. Each of `depth` threads has at most one read under way; the rest queue, urgent ones
+    first.
 
-    Direct reads need nothing but 4096-alignment of offset, length and address, which the format and the arena plan give.
-    Where the file system refuses O_DIRECT, `load_mode` becomes "buffered" and the page cache is told to drop what was read.
+    Direct reads need nothing but 4096-alignment of offset, length and address, which the format and the arena plan
+    give.
+    Where the file system refuses O_DIRECT, `load_mode` becomes "buffered" and the page cache is told to drop what was
+    read.
     """
 
     def __init__(
         self, shards: Sequence[Path], arena: npt.NDArray[np.uint8], *, depth: int, load_mode: LoadMode
     ) -> None:
         self._shards = list(shards)
-        self._arena = memoryview(arena)
+        self._arena = arena.data
         self._mode: LoadMode = load_mode if O_DIRECT else "buffered"
         self._files: dict[int, int] = {}
         self._lock = threading.Condition()
@@ -47,9 +51,7 @@ class ThreadPoolDevice:
         self._busy_ns = 0
         self._busy_since = 0
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._threads = [
-            threading.Thread(target=self._work, name=f"flash-{i}", daemon=True) for i in range(depth)
-        ]
+        self._threads = [threading.Thread(target=self._work, name=f"flash-{i}", daemon=True) for i in range(depth)]
         for thread in self._threads:
             thread.start()
 
@@ -79,10 +81,8 @@ class ThreadPoolDevice:
 
     def outcomes(self) -> Sequence[ReadOutcome]:
         """What ended since the last call."""
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
-        except BlockingIOError:
-            pass
         done: list[ReadOutcome] = []
         while self._outcomes:
             done.append(self._outcomes.popleft())
@@ -222,6 +222,5 @@ class _Bounce:
 
 
 def _clear_direct(fd: int) -> None:
-
 
     fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) & ~O_DIRECT)

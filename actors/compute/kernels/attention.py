@@ -1,6 +1,7 @@
 """Rotary embedding, the KV cache's writes, and attention over it.
 
-Kernels take whole C-contiguous buffers and column numbers, never column slices: a slice of a batch of one is contiguous and of
+Kernels take whole C-contiguous buffers and column numbers, never column slices: a slice of a batch of one is
+contiguous and of
 a larger batch it is not, numba would compile two versions, and their sums would differ in the last bits.
 """
 
@@ -59,7 +60,8 @@ def attend(
 ) -> None:
     """out[b] = causal attention of the queries in the first columns of rows, at positions start.., over the caches.
 
-    out is [B, heads · size], the caches are [kv_heads, context, size]. A query sees the last `window` positions, itself included (0: all before it). `scores` is [parts, context] scratch. Every
+    out is [B, heads · size], the caches are [kv_heads, context, size]. A query sees the last `window` positions,
+    itself included (0: all before it). `scores` is [parts, context] scratch. Every
     (query, head) is one task and runs over its positions in order, so the result does not depend on B or parts.
     """
     size = cache_keys.shape[2]

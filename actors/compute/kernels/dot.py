@@ -6,8 +6,8 @@ import numpy.typing as npt
 
 from tidemill.actors.compute.kernels.elements import widen
 
-# Sums may be split over vector lanes (that is where the speed is), but nothing may assume away NaN or infinity. Equal bits in
-# every calling context are held by the contract tests.
+# Sums may be split over vector lanes (that is where the speed is), but nothing may assume away NaN or infinity. Equal
+# bits in every calling context are held by the contract tests.
 REASSOCIATE = frozenset({"reassoc", "contract", "nsz"})
 # Element by element there is nothing to reassociate: only fused multiply-add is allowed.
 CONTRACT = frozenset({"contract"})

@@ -1,4 +1,5 @@
-"""Weights as they are stored → f32, in registers. The array's dtype names the element: u16 = bf16, i16 = f16, f32 = f32."""
+"""Weights as they are stored → f32, in registers. The array's dtype names the element: u16 = bf16, i16 = f16, f32 =
+f32."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

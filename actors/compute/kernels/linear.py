@@ -49,8 +49,8 @@ def _activate(gate: np.float32, gelu: bool) -> np.float32:
 def mlp(arena: Stored, offsets: I64, counts: I64, x: F32, sums: F32, gelu: bool) -> None:
     """sums[p, b] += Σ act(gate_i·x[b]) (up_i·x[b]) down_i over the neurons i of some extents of a neuron table.
 
-    Each extent's neurons are split into MLP_PARTS runs by place, one accumulator each, so the order of every sum is that of
-    the table however its extents come. x is [B, D], sums [MLP_PARTS, B or more, D].
+    Each extent's neurons are split into MLP_PARTS runs by place, one accumulator each, so the order of every sum is
+    that of the table however its extents come. x is [B, D], sums [MLP_PARTS, B or more, D].
     """
     size = x.shape[1]
     for part in numba.prange(MLP_PARTS):

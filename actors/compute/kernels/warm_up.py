@@ -1,6 +1,7 @@
 """Compiles the kernels that a model needs, or loads them from the cache. Also a program: see `main`.
 
-Compiling takes some 20 s and more memory than decoding, so it is done once, in a process of its own, before a cell opens.
+Compiling takes some 20 s and more memory than decoding, so it is done once, in a process of its own, before a cell
+opens.
 """
 
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 
 from tidemill.actors.compute.kernels import attention, linear, norm
 from tidemill.actors.compute.kernels.elements import STORED_DTYPES
+from tidemill.actors.compute.kernels.linear_parts import MLP_PARTS
 from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import load_manifest
 
@@ -27,7 +29,7 @@ def warm_up(manifest: Manifest, *, threads: int) -> None:
     numba.set_num_threads(threads)
     x, out = np.ones((1, 4), np.float32), np.zeros((1, 4), np.float32)
     one, none = np.ones(1, np.int64), np.zeros(1, np.int64)
-    sums = np.zeros((linear.MLP_PARTS, 1, 4), np.float32)
+    sums = np.zeros((MLP_PARTS, 1, 4), np.float32)
     cache = np.zeros((1, 2, 4), np.float32)
     for element in elements_of(manifest):
         weights = np.zeros(12, STORED_DTYPES[element])

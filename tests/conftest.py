@@ -1,0 +1,56 @@
+"""Guards for every test: nothing is left behind, nothing bare is imported, caches are the test run's own."""
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tidemill.runtime.environment import use_kernel_settings
+from tidemill.runtime.run_directory import runs_directory
+
+# numba reads these when it is imported, which test modules do: before that, once, here.
+use_kernel_settings(min(2, len(os.sched_getaffinity(0))))
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test goes to the network
+os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+
+
+def pytest_report_header() -> str:
+    return f"kernel cache: {os.environ['NUMBA_CACHE_DIR']}"
+
+
+def pytest_sessionfinish() -> None:
+    bare = {"storage", "actors", "runtime"} & set(sys.modules)
+    assert not bare, f"imported by a bare name, so loaded twice: {sorted(bare)}"
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """No thread, child process, file descriptor or run directory outlives its test."""
+    threads, fds, runs = set(threading.enumerate()), _open_files(), _runs()
+    yield
+    left = [t.name for t in set(threading.enumerate()) - threads if t.is_alive() and not t.name.startswith("pytest_timeout")]
+    assert not left, f"threads left behind: {left}"
+    children = [child.cmdline() for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    assert not children, f"processes left behind: {children}"
+    assert _runs() == runs, f"run directories left behind: {_runs() - runs}"
+    more = {fd: target for fd, target in _open_files().items() if fds.get(fd) != target and "tidemill" in target}
+    assert not more, f"file descriptors left behind: {more}"
+
+
+def _open_files() -> dict[int, str]:
+    files: dict[int, str] = {}
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            files[int(entry)] = os.readlink(f"/proc/self/fd/{entry}")
+        except OSError:
+            continue
+    return files
+
+
+def _runs() -> set[Path]:
+    root = runs_directory()
+    return set(root.iterdir()) if root.is_dir() else set()

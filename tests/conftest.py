@@ -32,7 +32,9 @@ def nothing_left_behind() -> Iterator[None]:
     """No thread, child process, file descriptor or run directory outlives its test."""
     threads, fds, runs = set(threading.enumerate()), _open_files(), _runs()
     yield
-    left = [t.name for t in set(threading.enumerate()) - threads if t.is_alive() and not t.name.startswith("pytest_timeout")]
+    left = [
+        t.name for t in set(threading.enumerate()) - threads if t.is_alive() and not t.name.startswith("pytest_timeout")
+    ]
     assert not left, f"threads left behind: {left}"
     children = [child.cmdline() for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
     assert not children, f"processes left behind: {children}"

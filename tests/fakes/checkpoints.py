@@ -32,7 +32,10 @@ def _rope(kind: str, **values: float) -> dict[str, object]:
 def configurations() -> Mapping[str, transformers.PretrainedConfig]:
     """One configuration for each thing that a family may ask of the decoder."""
     llama3 = _rope("llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
-    local = {"sliding_attention": _rope("default"), "full_attention": {**_rope("linear", factor=4.0), "rope_theta": 1e6}}
+    local = {
+        "sliding_attention": _rope("default"),
+        "full_attention": {**_rope("linear", factor=4.0), "rope_theta": 1e6},
+    }
     return {
         "llama-2": transformers.LlamaConfig(**SIZES, tie_word_embeddings=False),
         "llama-3": transformers.LlamaConfig(**SIZES, rope_parameters=llama3, tie_word_embeddings=False),

@@ -13,7 +13,9 @@ from tidemill.storage.manifest_file import load_manifest
 from tidemill.storage.shard_reader import load_extents
 
 
-def resident_decoder(directory: Path, *, context: int = 128, chunk: int = 16, threads: int = 1, gap: int = 0) -> Decoder:
+def resident_decoder(
+    directory: Path, *, context: int = 128, chunk: int = 16, threads: int = 1, gap: int = 0
+) -> Decoder:
     """Every extent in order, `gap` pages apart."""
     manifest = load_manifest(directory)
     sizes = [align_up(extent.bytes) + gap * 4096 for extent in manifest.extents]

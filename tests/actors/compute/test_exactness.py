@@ -99,7 +99,5 @@ def test_rows_are_asked_for_in_groups_when_the_embedding_is_not_resident(tmp_pat
             bundle_bytes = manifest.tables[event.table].bundle_bytes  # type: ignore[union-attr]
             at = [manifest.extent_at(manifest.get_table("embed"), row) for row in rows]
             starts = [manifest.extents[i].bundle_start for i in at]
-            answer = np.array(
-                [where[i] + (row - s) * bundle_bytes for i, row, s in zip(at, rows, starts, strict=True)]
-            )
+            answer = np.array([where[i] + (row - s) * bundle_bytes for i, row, s in zip(at, rows, starts, strict=True)])
     assert asked == sorted(set(PROMPT))

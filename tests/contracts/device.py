@@ -1,0 +1,113 @@
+"""What every flash device must do, over the shards of a small model."""
+
+import mmap
+import select
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from tests.fakes.models import write_tiny_model
+from tidemill.storage.arena_plan import align_up
+from tidemill.storage.devices.device import FlashDevice, ReadOutcome, ReadRequest
+from tidemill.storage.manifest import Manifest
+from tidemill.storage.manifest_file import load_manifest
+from tidemill.storage.shard_reader import load_extents
+
+LOOKS = 100_000
+
+
+class DeviceContract:
+    codec = "raw"
+
+    def make(self, directory: Path, manifest: Manifest, arena: npt.NDArray[np.uint8]) -> FlashDevice:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def model(self, tmp_path: Path) -> Path:
+        directory = tmp_path / "tiny"
+        write_tiny_model(directory, codec=self.codec)
+        return directory
+
+    @pytest.fixture
+    def manifest(self, model: Path) -> Manifest:
+        return load_manifest(model)
+
+    @pytest.fixture
+    def arena(self, manifest: Manifest) -> npt.NDArray[np.uint8]:
+        size = sum(align_up(extent.bytes) for extent in manifest.extents)
+        return np.frombuffer(mmap.mmap(-1, size), np.uint8)
+
+    @pytest.fixture
+    def device(self, model: Path, manifest: Manifest, arena: npt.NDArray[np.uint8]) -> Iterator[FlashDevice]:
+        device = self.make(model, manifest, arena)
+        yield device
+        device.close()
+
+    def request(self, manifest: Manifest, index: int, destination: int, **changes: object) -> ReadRequest:
+        extent = manifest.extents[index]
+        table = manifest.tables[extent.table]
+        request = ReadRequest(
+            ticket=index,
+            shard=extent.shard,
+            offset=extent.offset,
+            stored_bytes=extent.stored_bytes,
+            decoded_bytes=extent.bytes,
+            codec=table.planes[0].codec,
+            checksums=tuple(int(digest, 16) for digest in extent.checksums),
+            checksum_block_bytes=table.checksum_block_bytes,
+            destination=destination,
+        )
+        return request._replace(**changes)  # type: ignore[arg-type]
+
+    def collect(self, device: FlashDevice, count: int) -> dict[int, ReadOutcome]:
+        outcomes: dict[int, ReadOutcome] = {}
+        for _ in range(LOOKS):
+            if device.wake_fds:
+                select.select(device.wake_fds, [], [], 5.0)
+            for outcome in device.outcomes():
+                assert outcome.ticket not in outcomes, "a ticket was answered twice"
+                outcomes[outcome.ticket] = outcome
+            if len(outcomes) == count:
+                return outcomes
+        raise AssertionError(f"{len(outcomes)} of {count} reads were answered")
+
+    def test_every_extent_arrives_verified_where_it_should(self, device: FlashDevice, model: Path, manifest: Manifest, arena: npt.NDArray[np.uint8]) -> None:  # fmt: skip
+        offsets = np.concatenate([[0], np.cumsum([align_up(e.bytes) for e in manifest.extents])]).tolist()
+        for index in range(len(manifest.extents)):
+            device.submit(self.request(manifest, index, offsets[index]), urgent=index % 5 == 0)
+        outcomes = self.collect(device, len(manifest.extents))
+        assert all(outcome.error is None and not outcome.cancelled for outcome in outcomes.values())
+        for index, extent in enumerate(manifest.extents):
+            expected = np.zeros(extent.bytes, np.uint8)
+            load_extents(model, manifest, [index], expected, [0])
+            assert np.array_equal(arena[offsets[index] : offsets[index] + extent.bytes], expected)
+
+    def test_a_wrong_checksum_is_an_error_that_says_where(self, device: FlashDevice, manifest: Manifest) -> None:
+        device.submit(self.request(manifest, 12, 0, checksums=(1,), checksum_block_bytes=0), urgent=False)
+        error = self.collect(device, 1)[12].error
+        assert error is not None
+        assert "checksum" in error
+
+    def test_reading_past_the_end_is_an_error(self, device: FlashDevice, manifest: Manifest) -> None:
+        beyond = align_up(manifest.shards[0].bytes)
+        device.submit(self.request(manifest, 12, 0, offset=beyond), urgent=False)
+        error = self.collect(device, 1)[12].error
+        assert error is not None
+        assert "end" in error
+
+    def test_every_ticket_is_answered_once_even_when_cancelled(self, device: FlashDevice, manifest: Manifest) -> None:
+        for index in range(40):
+            device.submit(self.request(manifest, index, 0, ticket=index), urgent=False)
+        for index in range(10, 40):
+            device.cancel(index)
+        device.cancel(12345)  # unknown: nothing happens
+        outcomes = self.collect(device, 40)
+        assert not any(outcomes[index].cancelled for index in range(10))
+        assert all(outcome.error is None for outcome in outcomes.values() if outcome.cancelled)
+
+    def test_closing_twice_is_fine(self, device: FlashDevice) -> None:
+        device.close()
+        device.close()

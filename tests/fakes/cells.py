@@ -1,0 +1,103 @@
+"""A whole cell in one thread: real actors and kernels, a fake flash and a fake clock, every choice drawn from one seed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tests.fakes.flash import FakeFlash, Faults
+from tidemill.actors.actor import Actor
+from tidemill.actors.arena.actor import ArenaActor
+from tidemill.actors.arena.config import ArenaConfig
+from tidemill.actors.compute.actor import ComputeActor
+from tidemill.actors.compute.config import ComputeConfig
+from tidemill.actors.compute.decoder import Decoder
+from tidemill.actors.compute.placement import Placement
+from tidemill.actors.counters import new_counters
+from tidemill.actors.messages import (
+    ActorName,
+    CancelStep,
+    Message,
+    OpenSequence,
+    RunStep,
+    Sampling,
+    StepCancelled,
+    StepFailed,
+    TokensSampled,
+    pack_tokens,
+    unpack_tokens,
+)
+from tidemill.actors.predictor.actor import PredictorActor
+from tidemill.actors.predictor.config import PredictorConfig
+from tidemill.actors.reader.actor import ReaderActor
+from tidemill.actors.reader.config import ReaderConfig
+from tidemill.runtime.launchers.in_process import InProcessCell
+from tidemill.storage.arena_plan import ArenaPlan
+from tidemill.storage.manifest_file import load_manifest
+
+GREEDY = Sampling(0.0, 0, 1.0, 0.0, 1.0, 0)
+STEPS_MAX = 200_000  # of the scheduler, for one model step: more means that the cell hangs
+
+
+class FakeCell:
+    """Runs steps to their end, whatever order the seed chooses. `print(cell)` names the seed."""
+
+    def __init__(self, directory: Path, plan: ArenaPlan, *, seed: int, faults: Faults | None = None, chunk: int = 4, tickets: int = 6) -> None:  # fmt: skip
+        self.seed = seed
+        manifest = load_manifest(directory)
+        self.arena_bytes = np.zeros(plan.arena_bytes, np.uint8)
+        self.counters = new_counters()
+        self.flash = FakeFlash.of_model(directory, manifest, self.arena_bytes, seed=seed, faults=faults)
+        placement = Placement(len(manifest.extents))
+        decoder = Decoder(manifest, self.arena_bytes, placement, context=96, chunk=chunk, threads=1, row_slots=plan.row_slots)  # fmt: skip
+        layers, head = manifest.layer_extents, manifest.head_extents
+        self._now = 0
+        self.arena = ArenaActor(ArenaConfig(plan=plan, tickets=tickets), manifest, self.counters)
+        compute = ComputeActor(
+            ComputeConfig(plan=plan, context=96, chunk=chunk, threads=1), decoder, placement, self.counters, self.tick
+        )
+        predictor = PredictorConfig(layer_extents=(layers.start, layers.stop), head_extents=(head.start, head.stop))
+        actors: dict[ActorName, Actor] = {
+            ActorName.PREDICTOR: PredictorActor(predictor),
+            ActorName.ARENA: self.arena,
+            ActorName.READER: ReaderActor(
+                ReaderConfig(tickets=tickets, retries=2), manifest, self.flash, self.counters
+            ),
+            ActorName.COMPUTE: compute,
+        }
+        self.cell = InProcessCell(actors, clock_ns=self.tick, seed=seed, after_delivery=lambda _: self.arena.validate())
+        self.cell.start()
+        self.cell.send(OpenSequence(0, GREEDY))
+        self._step = 0
+
+    def __repr__(self) -> str:
+        return f"FakeCell(seed={self.seed})"
+
+    def tick(self) -> int:
+        """Every look at the clock is a millisecond later, so compute's quantum ends often."""
+        self._now += 1_000_000
+        return self._now
+
+    def run(self, token_ids: Sequence[int], start: int, *, cancel_after: int | None = None) -> Message:
+        """One step; the message that ends it. `cancel_after`: send CancelStep after so many deliveries."""
+        self._step += 1
+        self.cell.send(RunStep(self._step, 0, start, pack_tokens(token_ids), True))
+        for count in range(STEPS_MAX):
+            if count == cancel_after:
+                self.cell.send(CancelStep(self._step))
+            self.cell.step()
+            for message in self.cell.take_answers():
+                if isinstance(message, TokensSampled | StepCancelled | StepFailed) and message.step == self._step:
+                    return message
+        raise AssertionError(f"seed {self.seed}: the cell hangs")
+
+    def greedy(self, prompt: Sequence[int], count: int) -> list[int]:
+        tokens: list[int] = []
+        pending, start = list(prompt), 0
+        while len(tokens) < count:
+            message = self.run(pending, start)
+            assert isinstance(message, TokensSampled), f"seed {self.seed}: {message}"
+            start += len(pending)
+            pending = unpack_tokens(message.token_ids)
+            tokens += pending
+        return tokens

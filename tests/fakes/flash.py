@@ -1,0 +1,91 @@
+"""A flash device out of memory: it completes reads in an order, after delays and with faults drawn from a seed."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tidemill.storage.arena_plan import align_up
+from tidemill.storage.checksums import verify_blocks
+from tidemill.storage.codecs.registry import get_codec
+from tidemill.storage.devices.device import LoadMode, ReadOutcome, ReadRequest
+from tidemill.storage.errors import StorageError
+from tidemill.storage.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Chances per read (0..1): nothing comes yet, an I/O error, a flipped bit, an end of file too early."""
+
+    delay: float = 0.0
+    error: float = 0.0
+    corrupt: float = 0.0
+    short: float = 0.0
+
+
+class FakeFlash:
+    """Implements FlashDevice. Slots are written at the moment of completion and scribbled over before: reading early shows."""
+
+    def __init__(
+        self, shards: Sequence[bytes], arena: npt.NDArray[np.uint8], *, seed: int = 0, faults: Faults | None = None
+    ) -> None:
+        self._shards = list(shards)
+        self._arena = arena
+        self._random = random.Random(seed)
+        self._faults = faults or Faults()
+        self._open: list[tuple[ReadRequest, bool]] = []
+        self._cancelled: set[int] = set()
+        self.load_mode: LoadMode = "direct"
+        self.busy_ns = 0
+        self.wake_fds: Sequence[int] = ()
+        self.submitted: list[ReadRequest] = []
+        self.closed = False
+
+    @classmethod
+    def of_model(cls, directory: Path, manifest: Manifest, arena: npt.NDArray[np.uint8], *, seed: int, faults: Faults | None = None) -> "FakeFlash":  # fmt: skip
+        return cls([(directory / s.file).read_bytes() for s in manifest.shards], arena, seed=seed, faults=faults)
+
+    def submit(self, request: ReadRequest, *, urgent: bool) -> None:
+        self.submitted.append(request)
+        self._open.append((request, urgent))
+        size = align_up(request.stored_bytes) if request.codec == "raw" else request.decoded_bytes
+        self._arena[request.destination : request.destination + size] = 0xA5
+
+    def cancel(self, ticket: int) -> None:
+        self._cancelled.add(ticket)
+
+    def outcomes(self) -> Sequence[ReadOutcome]:
+        if not self._open or self._random.random() < self._faults.delay:
+            return []
+        urgent = [pair for pair in self._open if pair[1]]
+        pair = self._random.choice(urgent or self._open)
+        self._open.remove(pair)
+        request = pair[0]
+        if request.ticket in self._cancelled:
+            self._cancelled.discard(request.ticket)
+            return [ReadOutcome(request.ticket, None, True)]
+        try:
+            self._read(request)
+        except (StorageError, OSError) as error:
+            return [ReadOutcome(request.ticket, str(error), False)]
+        return [ReadOutcome(request.ticket, None, False)]
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _read(self, request: ReadRequest) -> None:
+        stored = bytearray(self._shards[request.shard][request.offset : request.offset + request.stored_bytes])
+        if self._random.random() < self._faults.error:
+            raise OSError("injected I/O error")
+        if self._random.random() < self._faults.short:
+            del stored[len(stored) // 2 :]
+        if stored and self._random.random() < self._faults.corrupt:
+            stored[self._random.randrange(len(stored))] ^= 0x10
+        if len(stored) < request.stored_bytes:
+            raise OSError(f"ends after {len(stored)} of {request.stored_bytes} bytes")
+        verify_blocks(bytes(stored), request.checksums, request.checksum_block_bytes, "fake flash")
+        out = self._arena[request.destination : request.destination + request.decoded_bytes]
+        get_codec(request.codec).decode(0, memoryview(bytes(stored)), out.data)

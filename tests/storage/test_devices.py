@@ -1,0 +1,97 @@
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from tests.contracts.device import DeviceContract
+from tests.fakes.flash import FakeFlash
+from tidemill.storage.devices.device import FlashDevice, ReadRequest
+from tidemill.storage.devices.thread_pool import O_DIRECT, ThreadPoolDevice
+from tidemill.storage.manifest import Manifest
+
+
+class ThreadPoolContract(DeviceContract):
+    mode = "direct"
+
+    def make(self, directory: Path, manifest: Manifest, arena: npt.NDArray[np.uint8]) -> FlashDevice:
+        shards = [directory / shard.file for shard in manifest.shards]
+        return ThreadPoolDevice(shards, arena, depth=3, load_mode=self.mode)  # type: ignore[arg-type]
+
+
+class TestDirect(ThreadPoolContract):
+    pass
+
+
+class TestDirectZstd(ThreadPoolContract):
+    codec = "zstd"
+
+
+class TestBuffered(ThreadPoolContract):
+    mode = "buffered"
+
+    def test_the_mode_in_force_is_told(self, device: FlashDevice) -> None:
+        assert device.load_mode == "buffered"
+
+
+class TestFake(DeviceContract):
+    def make(self, directory: Path, manifest: Manifest, arena: npt.NDArray[np.uint8]) -> FlashDevice:
+        return FakeFlash.of_model(directory, manifest, arena, seed=4)
+
+
+class TestRefusedDirectIo(ThreadPoolContract):
+    """A file system that knows no O_DIRECT: the whole contract holds, buffered."""
+
+    @pytest.fixture(autouse=True)
+    def refuse(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = os.open
+
+        def refusing(path: str, flags: int, *args: int) -> int:
+            if flags & O_DIRECT:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            return real(path, flags, *args)
+
+        monkeypatch.setattr("tidemill.storage.devices.thread_pool.os.open", refusing)
+
+    def test_the_device_says_that_it_is_buffered(self, device: FlashDevice, manifest: Manifest) -> None:
+        device.submit(self.request(manifest, 0, 0), urgent=False)
+        assert self.collect(device, 1)[0].error is None
+        assert device.load_mode == "buffered"
+
+
+class TestDirectIoRefusedAtTheFirstRead(ThreadPoolContract):
+    @pytest.fixture(autouse=True)
+    def refuse(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = os.preadv
+
+        def refusing(fd: int, buffers: list[memoryview], offset: int) -> int:
+            if fcntl.fcntl(fd, fcntl.F_GETFL) & O_DIRECT:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            return real(fd, buffers, offset)
+
+        monkeypatch.setattr("tidemill.storage.devices.thread_pool.os.preadv", refusing)
+
+
+class TestShortReads(ThreadPoolContract):
+    """A device that gives a page at a time is gone on with until everything is there."""
+
+    @pytest.fixture(autouse=True)
+    def shorten(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = os.preadv
+        monkeypatch.setattr(
+            "tidemill.storage.devices.thread_pool.os.preadv", lambda fd, buffers, at: real(fd, [buffers[0][:4096]], at)
+        )
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    device = ThreadPoolDevice([tmp_path / "gone.arrow"], np.zeros(4096, np.uint8), depth=1, load_mode="direct")
+    contract = DeviceContract()
+
+    device.submit(ReadRequest(1, 0, 0, 10, 10, "raw", (0,), 0, 0), urgent=False)
+    error = contract.collect(device, 1)[1].error
+    device.close()
+    assert error is not None
+    assert "gone.arrow cannot be opened" in error

@@ -71,7 +71,9 @@ def test_every_arena_gives_the_resident_tokens(tied: Model, untied: Model, share
     tickets=st.integers(1, 12),
 )
 @pytest.mark.slow
-def test_no_order_of_events_changes_a_token(tied: Model, seed: int, share: float, delay: float, chunk: int, tickets: int) -> None:  # fmt: skip
+def test_no_order_of_events_changes_a_token(
+    tied: Model, seed: int, share: float, delay: float, chunk: int, tickets: int
+) -> None:
     cell = FakeCell(
         tied.directory, tied.plan(share), seed=seed, faults=Faults(delay=delay), chunk=chunk, tickets=tickets
     )

@@ -74,7 +74,9 @@ class DeviceContract:
                 return outcomes
         raise AssertionError(f"{len(outcomes)} of {count} reads were answered")
 
-    def test_every_extent_arrives_verified_where_it_should(self, device: FlashDevice, model: Path, manifest: Manifest, arena: npt.NDArray[np.uint8]) -> None:  # fmt: skip
+    def test_every_extent_arrives_verified_where_it_should(
+        self, device: FlashDevice, model: Path, manifest: Manifest, arena: npt.NDArray[np.uint8]
+    ) -> None:
         offsets = np.concatenate([[0], np.cumsum([align_up(e.bytes) for e in manifest.extents])]).tolist()
         for index in range(len(manifest.extents)):
             device.submit(self.request(manifest, index, offsets[index]), urgent=index % 5 == 0)

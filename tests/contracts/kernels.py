@@ -1,4 +1,5 @@
-"""What every element type's kernels must do: equal bits in any batch, grouping and thread count, and be near float64."""
+"""What every element type's kernels must do: equal bits in any batch, grouping and thread count, and be near
+float64."""
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +33,9 @@ class KernelContract:
     def rows(self, arena: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
         return widen_array(arena.view(np.uint8), self.element)[7:].reshape(-1, SIZE).astype(np.float64)
 
-    def row_dot(self, arena: npt.NDArray[np.generic], x: npt.NDArray[np.float32], cuts: list[int], threads: int) -> npt.NDArray[np.float32]:  # fmt: skip
+    def row_dot(
+        self, arena: npt.NDArray[np.generic], x: npt.NDArray[np.float32], cuts: list[int], threads: int
+    ) -> npt.NDArray[np.float32]:
         """The rows in extents cut at `cuts`."""
         starts = np.array(cuts[:-1], np.int64)
         counts = np.diff(cuts).astype(np.int64)
@@ -40,7 +43,9 @@ class KernelContract:
         linear.row_dot(arena, 7 + starts * SIZE, starts, counts, x, out, threads)
         return out
 
-    def mlp(self, arena: npt.NDArray[np.generic], x: npt.NDArray[np.float32], runs: list[list[int]]) -> npt.NDArray[np.float32]:  # fmt: skip
+    def mlp(
+        self, arena: npt.NDArray[np.generic], x: npt.NDArray[np.float32], runs: list[list[int]]
+    ) -> npt.NDArray[np.float32]:
         """Neurons in three extents, handed over in the given runs of extents."""
         edges = np.array([0, 9, 10, ROWS], np.int64)
         sums = np.zeros((MLP_PARTS, BATCH + 3, SIZE), np.float32)
@@ -62,11 +67,15 @@ class KernelContract:
         assert np.all(np.abs(got - x.astype(np.float64) @ rows.T) <= bound)
 
     @pytest.mark.parametrize("batch", [1, 2, 3, 4, 7, 8, 16, 32, 33])
-    def test_row_dot_of_a_batch_has_the_bits_of_single_rows(self, arena: npt.NDArray[np.generic], x: npt.NDArray[np.float32], batch: int) -> None:  # fmt: skip
+    def test_row_dot_of_a_batch_has_the_bits_of_single_rows(
+        self, arena: npt.NDArray[np.generic], x: npt.NDArray[np.float32], batch: int
+    ) -> None:
         single = np.concatenate([self.row_dot(arena, x[i : i + 1], [0, ROWS], 1) for i in range(batch)])
         assert np.array_equal(self.row_dot(arena, x[:batch], [0, ROWS], 1), single)
 
-    def test_row_dot_does_not_depend_on_extents_and_threads(self, arena: npt.NDArray[np.generic], x: npt.NDArray[np.float32]) -> None:  # fmt: skip
+    def test_row_dot_does_not_depend_on_extents_and_threads(
+        self, arena: npt.NDArray[np.generic], x: npt.NDArray[np.float32]
+    ) -> None:
         expected = self.row_dot(arena, x, [0, ROWS], 1)
         for cuts in ([0, 1, ROWS], [0, 5, 6, 7, ROWS], [0, 22, ROWS]):
             for threads in (1, 2):
@@ -82,11 +91,15 @@ class KernelContract:
         assert np.all(np.abs(self.mlp(arena, x, [[0, 1, 2]]) - hidden @ down) <= bound)
 
     @pytest.mark.parametrize("batch", [1, 2, 5, 8, 32, 33])
-    def test_mlp_of_a_batch_has_the_bits_of_single_rows(self, arena: npt.NDArray[np.generic], x: npt.NDArray[np.float32], batch: int) -> None:  # fmt: skip
+    def test_mlp_of_a_batch_has_the_bits_of_single_rows(
+        self, arena: npt.NDArray[np.generic], x: npt.NDArray[np.float32], batch: int
+    ) -> None:
         single = np.concatenate([self.mlp(arena, x[i : i + 1], [[0, 1, 2]]) for i in range(batch)])
         assert np.array_equal(self.mlp(arena, x[:batch], [[0, 1, 2]]), single)
 
-    def test_mlp_does_not_depend_on_ready_runs(self, arena: npt.NDArray[np.generic], x: npt.NDArray[np.float32]) -> None:  # fmt: skip
+    def test_mlp_does_not_depend_on_ready_runs(
+        self, arena: npt.NDArray[np.generic], x: npt.NDArray[np.float32]
+    ) -> None:
         expected = self.mlp(arena, x, [[0, 1, 2]])
         for runs in ([[0], [1], [2]], [[0, 1], [2]], [[0], [1, 2]]):
             assert np.array_equal(self.mlp(arena, x, runs), expected)

@@ -1,4 +1,5 @@
-"""A whole cell in one thread: real actors and kernels, a fake flash and a fake clock, every choice drawn from one seed."""
+"""A whole cell in one thread: real actors and kernels, a fake flash and a fake clock, every choice drawn from one
+seed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,14 +43,25 @@ STEPS_MAX = 200_000  # of the scheduler, for one model step: more means that the
 class FakeCell:
     """Runs steps to their end, whatever order the seed chooses. `print(cell)` names the seed."""
 
-    def __init__(self, directory: Path, plan: ArenaPlan, *, seed: int, faults: Faults | None = None, chunk: int = 4, tickets: int = 6) -> None:  # fmt: skip
+    def __init__(
+        self,
+        directory: Path,
+        plan: ArenaPlan,
+        *,
+        seed: int,
+        faults: Faults | None = None,
+        chunk: int = 4,
+        tickets: int = 6,
+    ) -> None:
         self.seed = seed
         manifest = load_manifest(directory)
         self.arena_bytes = np.zeros(plan.arena_bytes, np.uint8)
         self.counters = new_counters()
         self.flash = FakeFlash.of_model(directory, manifest, self.arena_bytes, seed=seed, faults=faults)
         placement = Placement(len(manifest.extents))
-        decoder = Decoder(manifest, self.arena_bytes, placement, context=96, chunk=chunk, threads=1, row_slots=plan.row_slots)  # fmt: skip
+        decoder = Decoder(
+            manifest, self.arena_bytes, placement, context=96, chunk=chunk, threads=1, row_slots=plan.row_slots
+        )
         layers, head = manifest.layer_extents, manifest.head_extents
         self._now = 0
         self.arena = ArenaActor(ArenaConfig(plan=plan, tickets=tickets), manifest, self.counters)

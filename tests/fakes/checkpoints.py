@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 import tqdm
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers
+
+from tests.fakes.models import tokenizer_json
 
 tqdm.tqdm.monitor_interval = 0  # transformers' progress bars would leave a thread behind
 
@@ -49,16 +50,21 @@ def configurations() -> Mapping[str, transformers.PretrainedConfig]:
         ),
         "qwen3": transformers.Qwen3Config(**SIZES, head_dim=32, tie_word_embeddings=True),
         "gemma3": transformers.Gemma3TextConfig(
-            **SIZES, head_dim=32, query_pre_attn_scalar=48, sliding_window=16, rope_parameters=local,
+            **SIZES,
+            head_dim=32,
+            query_pre_attn_scalar=48,
+            sliding_window=16,
+            rope_parameters=local,
             layer_types=["sliding_attention", "full_attention", "sliding_attention"],
         ),
-    }  # fmt: skip
+    }
 
 
 def write_checkpoint(directory: Path, name: str, dtype: torch.dtype) -> transformers.PreTrainedModel:
     """Save a seeded random checkpoint and return the model in eval mode, computing in float32.
 
-    Weights are larger than transformers' initialisation, norms and biases are moved off 1 and 0: a part that is left out shows.
+    Weights are larger than transformers' initialisation, norms and biases are moved off 1 and 0: a part that is left
+    out shows.
     """
     torch.manual_seed(7)
     config = configurations()[name]
@@ -70,15 +76,9 @@ def write_checkpoint(directory: Path, name: str, dtype: torch.dtype) -> transfor
             else:
                 parameter.copy_(torch.randn_like(parameter) * (1.0 if "embed" in parameter_name else 0.15))
     model.to(dtype).save_pretrained(directory)
-    _write_tokenizer(directory)
+    (directory / "tokenizer.json").write_bytes(tokenizer_json(VOCAB))
     # Loaded again: `to(dtype)` has rounded the rotary frequencies too, which are no weights.
     loaded = transformers.AutoModelForCausalLM.from_pretrained(
         directory, dtype=torch.float32, attn_implementation="eager"
     )
     return loaded.eval()
-
-
-def _write_tokenizer(directory: Path) -> None:
-    tokenizer = Tokenizer(models.WordLevel({f"w{i}": i for i in range(VOCAB)}, unk_token="w0"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.save(str(directory / "tokenizer.json"))

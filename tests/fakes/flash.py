@@ -27,7 +27,8 @@ class Faults:
 
 
 class FakeFlash:
-    """Implements FlashDevice. Slots are written at the moment of completion and scribbled over before: reading early shows."""
+    """Implements FlashDevice. Slots are written at the moment of completion and scribbled over before: reading early
+    shows."""
 
     def __init__(
         self, shards: Sequence[bytes], arena: npt.NDArray[np.uint8], *, seed: int = 0, faults: Faults | None = None
@@ -45,7 +46,15 @@ class FakeFlash:
         self.closed = False
 
     @classmethod
-    def of_model(cls, directory: Path, manifest: Manifest, arena: npt.NDArray[np.uint8], *, seed: int, faults: Faults | None = None) -> "FakeFlash":  # fmt: skip
+    def of_model(
+        cls,
+        directory: Path,
+        manifest: Manifest,
+        arena: npt.NDArray[np.uint8],
+        *,
+        seed: int,
+        faults: Faults | None = None,
+    ) -> "FakeFlash":
         return cls([(directory / s.file).read_bytes() for s in manifest.shards], arena, seed=seed, faults=faults)
 
     def submit(self, request: ReadRequest, *, urgent: bool) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tidemill.storage.decoder_spec import DecoderSpec, Rope
 from tidemill.storage.ids import TableId
@@ -88,6 +89,13 @@ def random_bundles(tables: list[Table], seed: int) -> Callable[[TableId, int, in
     return read_bundles
 
 
+def tokenizer_json(vocab_size: int) -> bytes:
+    """One token per word w0, w1, …"""
+    tokenizer = Tokenizer(models.WordLevel({f"w{i}": i for i in range(vocab_size)}, unk_token="w0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return tokenizer.to_str().encode()
+
+
 def write_tiny_model(
     directory: Path, *, seed: int = 0, tied: bool = True, codec: str = "raw", extent_bytes: int = 4096
 ) -> Manifest:
@@ -100,7 +108,7 @@ def write_tiny_model(
         source=Source(kind="synthetic", name="tiny", fingerprint=f"seed-{seed}", note=""),
         tables=tables,
         read_bundles=random_bundles(tables, seed),
-        files={},
+        files={"tokenizer.json": tokenizer_json(spec.vocab_size)},
         extent_bytes=extent_bytes,
         on_bytes=lambda _: None,
     )

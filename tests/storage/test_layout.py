@@ -7,7 +7,16 @@ from tidemill.storage.manifest import Plane, Table
 
 def table(count: int, elements: int) -> Table:
     plane = Plane("raw", elements * 2)
-    return Table(role="mlp", layer=0, layout="neuron", element="bf16", bundle_count=count, bundle_elements=elements, planes=(plane,), checksum_block_bytes=0)  # fmt: skip
+    return Table(
+        role="mlp",
+        layer=0,
+        layout="neuron",
+        element="bf16",
+        bundle_count=count,
+        bundle_elements=elements,
+        planes=(plane,),
+        checksum_block_bytes=0,
+    )
 
 
 @given(count=st.integers(1, 5000), elements=st.integers(1, 900), extent_bytes=st.integers(1, 100_000))

@@ -109,7 +109,9 @@ def set_in(path: str, value: object) -> Callable[[Json], None]:
         (lambda manifest: manifest["tables"].reverse(), "expected"),  # type: ignore[attr-defined]
     ],
 )
-def test_a_manifest_that_breaks_a_rule_is_refused(model: Path, tmp_path: Path, change: Callable[[Json], object], says: str) -> None:  # fmt: skip
+def test_a_manifest_that_breaks_a_rule_is_refused(
+    model: Path, tmp_path: Path, change: Callable[[Json], object], says: str
+) -> None:
     directory = rewritten(model, tmp_path / "m", change)
     with pytest.raises(FormatError, match=says):
         load_manifest(directory)
@@ -164,8 +166,22 @@ def test_garbage_and_truncation_are_refused_cheaply(model: Path, tmp_path: Path,
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(fields=st.lists(st.tuples(st.sampled_from(["offset", "stored_bytes", "bytes", "bundle_start", "bundle_stop", "table", "plane", "shard"]), st.integers(-(1 << 62), 1 << 62)), min_size=1, max_size=3), index=st.integers(0, 60))  # fmt: skip
-def test_random_extents_never_pass_as_others(model: Path, tmp_path: Path, fields: list[tuple[str, int]], index: int) -> None:  # fmt: skip
+@given(
+    fields=st.lists(
+        st.tuples(
+            st.sampled_from(
+                ["offset", "stored_bytes", "bytes", "bundle_start", "bundle_stop", "table", "plane", "shard"]
+            ),
+            st.integers(-(1 << 62), 1 << 62),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    index=st.integers(0, 60),
+)
+def test_random_extents_never_pass_as_others(
+    model: Path, tmp_path: Path, fields: list[tuple[str, int]], index: int
+) -> None:
     content = json.loads((model / MANIFEST_FILE).read_bytes())["manifest"]
     before = dict(content["extents"][index])
     content["extents"][index].update(dict(fields))

@@ -109,9 +109,16 @@ def test_finished_shards_of_another_model_are_not_taken(tmp_path: Path) -> None:
     other = random_bundles(tables_of(TINY), 2)
     changed = Source(kind="synthetic", name="other", fingerprint="y", note="")
     manifest = write_model(
-        tmp_path / "m", decoder=TINY, source=changed, tables=tables_of(TINY), read_bundles=other, files={},
-        extent_bytes=4096, shard_bytes=100_000, on_bytes=lambda _: None,
-    )  # fmt: skip
+        tmp_path / "m",
+        decoder=TINY,
+        source=changed,
+        tables=tables_of(TINY),
+        read_bundles=other,
+        files={},
+        extent_bytes=4096,
+        shard_bytes=100_000,
+        on_bytes=lambda _: None,
+    )
     assert np.array_equal(read_table(tmp_path / "m", manifest, TableId(0)), other(TableId(0), 0, 1))
 
 

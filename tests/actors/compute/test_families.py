@@ -1,10 +1,13 @@
 """Every family against transformers in float32, and against transformers in float64 for the tolerance.
 
-Tolerance. Both sides compute the same real function in float32 with sums in different orders. The error of each is that of
+Tolerance. Both sides compute the same real function in float32 with sums in different orders. The error of each is
+that of
 float32 against exact arithmetic, which is measured, not guessed: transformers run once more in float64 from the same
-weights gives e = max |float32 - float64| for this checkpoint and prompt. Our error is of the same kind (each dot product
+weights gives e = max |float32 - float64| for this checkpoint and prompt. Our error is of the same kind (each dot
+product
 of length K differs by at most γ_K = K·u/(1 - K·u) relative to Σ|w·x|, u = 2⁻²⁴, for any order of summation), so the two
-may differ by the sum of two such errors; ours may be up to 4 times theirs (sequential partial sums over the MLP's neurons
+may differ by the sum of two such errors; ours may be up to 4 times theirs (sequential partial sums over the MLP's
+neurons
 have a larger constant than torch's blocked ones), so |ours - float64| ≤ 4·e is demanded, with e not below 16 units in
 the last place of the largest logit.
 """

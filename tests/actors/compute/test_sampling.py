@@ -7,7 +7,14 @@ from tidemill.actors.messages import Sampling
 LOGITS = np.array([1.0, 3.0, 3.0, -1.0, 2.0], np.float32)
 
 
-def settings(temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0, penalty: float = 1.0, seed: int = 0) -> Sampling:  # fmt: skip
+def settings(
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    penalty: float = 1.0,
+    seed: int = 0,
+) -> Sampling:
     return Sampling(temperature, top_k, top_p, min_p, penalty, seed)
 
 

@@ -1,0 +1,45 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tidemill.runtime.run_directory import RunDirectory, clean_orphans, find_orphans, runs_directory
+
+
+@pytest.fixture(autouse=True)
+def own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
+
+def test_a_run_directory_is_private_and_not_an_orphan_while_its_engine_lives() -> None:
+    run = RunDirectory.create()
+    assert run.path.stat().st_mode & 0o777 == 0o700
+    assert find_orphans() == []
+    run.remove()
+    run.remove()
+    assert not run.path.exists()
+
+
+def test_a_directory_of_a_process_that_is_gone_is_cleaned() -> None:
+    code = "from tidemill.runtime.run_directory import RunDirectory; print(RunDirectory.create().path)"
+    path = Path(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip())
+    assert path.is_dir()
+    assert [orphan.path for orphan in find_orphans()] == [path]
+    assert [orphan.path for orphan in clean_orphans()] == [path]
+    assert find_orphans() == []
+    assert not path.exists()
+
+
+def test_a_reused_process_id_does_not_protect_an_orphan() -> None:
+    run = RunDirectory.create()
+    (run.path / "pid").write_text(f"{os.getpid()} 12.34")
+    assert [orphan.path for orphan in find_orphans()] == [run.path]
+    clean_orphans()
+
+
+def test_a_directory_without_a_readable_pid_file_is_an_orphan() -> None:
+    (runs_directory() / "broken").mkdir(parents=True)
+    assert [orphan.process_id for orphan in find_orphans()] == [None]
+    clean_orphans()

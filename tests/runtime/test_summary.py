@@ -1,0 +1,69 @@
+import json
+
+from tidemill.runtime.events import TokenGenerated
+from tidemill.runtime.report import EngineReport
+from tidemill.runtime.summary import Outcome, summarise
+
+ISSUED_KEYS = (
+    "text token_ids prompt_tokens generated_tokens ttft_s prompt_s decode_s_per_token bytes_read bytes_read_per_token "
+    "flash_bytes_per_s stall_s_per_token compute_s_per_token arena_bytes locked_bytes ceiling_bytes peak_bytes "
+    "overhead_bytes "
+    "load_mode bottleneck"
+)
+REPORT = EngineReport(
+    ceiling_bytes=None,
+    arena_bytes=100,
+    locked_bytes=60,
+    ring_bytes=20,
+    kv_bytes=5,
+    overhead_bytes=None,
+    peak_bytes=None,
+    process_bytes={},
+    load_mode="direct",
+    launcher="local",
+    flash_bytes=4000,
+    flash_reads=4,
+    flash_busy_ns=2_000_000_000,
+    flash_retries=0,
+    streamed_bytes=3000,
+    dropped_bytes=0,
+    ledger=(("arena", 100),),
+)
+OUTCOME = Outcome(model="m", text="abc", finish_reason="length", prompt_tokens=10, ttft_ns=3_000_000_000, version="1")
+
+
+def token(elapsed_s: float, compute_s: float, stall_s: float, flash_bytes: int) -> TokenGenerated:
+    return TokenGenerated(1, int(elapsed_s * 1e9), int(compute_s * 1e9), int(stall_s * 1e9), flash_bytes)
+
+
+def test_figures_are_medians_over_the_tokens_after_the_first() -> None:
+    tokens = [token(2, 1, 1, 900), token(0.5, 0.1, 0.3, 100), token(0.7, 0.2, 0.4, 300), token(9, 0.1, 8, 200)]
+    s = summarise(OUTCOME, tokens, REPORT)
+    assert (s.prompt_s, s.prompt_tokens_per_s, s.ttft_s) == (2.0, 5.0, 3.0)
+    assert (s.decode_s_per_token, s.compute_s_per_token, s.stall_s_per_token) == (0.7, 0.1, 0.4)
+    assert s.decode_s_per_token_p95 == 9.0
+    assert s.bytes_read_per_token == 200
+    assert s.flash_bytes_per_s == 2000
+    assert s.bottleneck.startswith("flash: 57%")
+    assert summarise(OUTCOME, [token(1, 0, 0, 0), token(1, 0.8, 0.1, 0)], REPORT).bottleneck.startswith("compute: 80%")
+    assert "no cause dominates" in summarise(OUTCOME, [token(1, 0, 0, 0), token(1, 0.4, 0.3, 0)], REPORT).bottleneck
+
+
+def test_what_was_not_measured_is_null_never_zero() -> None:
+    result = json.loads(json.dumps(summarise(OUTCOME, [], REPORT).to_json()))
+    for name in (
+        "prompt_s",
+        "decode_s_per_token",
+        "stall_s_per_token",
+        "compute_s_per_token",
+        "bytes_read_per_token",
+        "peak_bytes",
+        "overhead_bytes",
+        "ceiling_bytes",
+    ):
+        assert result[name] is None
+    assert result["bottleneck"].startswith("not measured")
+
+
+def test_every_promised_key_is_there() -> None:
+    assert set(ISSUED_KEYS.split()) <= set(summarise(OUTCOME, [], REPORT).to_json())

@@ -1,8 +1,11 @@
-"""Decode speed of one model: tidemill resident and with part of the weights in the arena, beside llama.cpp if it is installed.
+"""Decode speed of one model: tidemill resident and with part of the weights in the arena, beside llama.cpp if it is
+installed.
 
-Contenders take turns, one process each per round, so that drift of a shared machine hits all alike. Prints one JSON row per
+Contenders take turns, one process each per round, so that drift of a shared machine hits all alike. Prints one JSON
+row per
 contender: machine, versions, sizes, the median over rounds of each run's median seconds per token, and the spread.
-llama.cpp computes with the file's own quantised weights (fewer bytes a token) through its default mmap, without a ceiling.
+llama.cpp computes with the file's own quantised weights (fewer bytes a token) through its default mmap, without a
+ceiling.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from tidemill.runtime.run_directory import runs_directory
 # numba reads these when it is imported, which test modules do: before that, once, here.
 use_kernel_settings(min(2, len(os.sched_getaffinity(0))))
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test goes to the network
+# Run directories of this test run alone, so that the guard below does not see other engines of this user.
+_RUNTIME = tempfile.TemporaryDirectory(prefix="tidemill-tests-")
+os.environ["XDG_RUNTIME_DIR"] = _RUNTIME.name
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 
 
@@ -25,6 +29,7 @@ def pytest_report_header() -> str:
 def pytest_sessionfinish() -> None:
     bare = {"storage", "actors", "runtime"} & set(sys.modules)
     assert not bare, f"imported by a bare name, so loaded twice: {sorted(bare)}"
+    _RUNTIME.cleanup()
 
 
 @pytest.fixture(autouse=True)

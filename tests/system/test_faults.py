@@ -55,7 +55,9 @@ def test_an_actor_that_fails_tells_why_and_what_it_handled_last(tiny: Path) -> N
             tokens_of(engine, PROMPT, 2)
 
 
-def test_children_of_a_killed_parent_end_and_clean_finds_what_is_left(tiny: Path, tmp_path: Path) -> None:
+def test_children_of_a_killed_parent_end_and_clean_finds_what_is_left(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program = f"""
 from tests.system.engines import *
 from pathlib import Path
@@ -74,15 +76,10 @@ while True:
         assert len(process_ids) == 5
         parent.kill()
     wait_until_gone(process_ids)
-    os.environ["XDG_RUNTIME_DIR"], before = str(tmp_path), os.environ.get("XDG_RUNTIME_DIR")
-    try:
-        assert len(find_orphans()) == 1
-        assert [orphan.process_id for orphan in clean_orphans()] == process_ids[:1]
-        assert list(runs_directory().iterdir()) == []
-    finally:
-        os.environ.pop("XDG_RUNTIME_DIR")
-        if before is not None:
-            os.environ["XDG_RUNTIME_DIR"] = before
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert len(find_orphans()) == 1
+    assert [orphan.process_id for orphan in clean_orphans()] == process_ids[:1]
+    assert list(runs_directory().iterdir()) == []
 
 
 def test_damaged_weights_end_the_step_with_the_place_and_the_engine_goes_on(tiny: Path, tmp_path: Path) -> None:
@@ -108,7 +105,7 @@ def test_two_engines_work_at_once(tiny: Path) -> None:
         assert tokens_of(one, PROMPT, 5) == tokens_of(other, PROMPT, 5)
 
 
-def test_ctrl_c_at_the_terminal_leaves_nothing(tiny: Path, tmp_path: Path) -> None:
+def test_ctrl_c_at_the_terminal_leaves_nothing(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A group-wide SIGINT, as a terminal sends it, at several moments."""
     environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
     command = [sys.executable, "-m", "tidemill.runtime.cli.main", "run", "-m", str(tiny), "-p", "w1 w2", "-n", "400"]
@@ -128,7 +125,8 @@ def test_ctrl_c_at_the_terminal_leaves_nothing(tiny: Path, tmp_path: Path) -> No
         process.communicate(timeout=20)
         wait_until_gone([child.pid for child in children])
         assert process.returncode in (130, 1, -signal.SIGINT, 0)
-    assert find_orphans() == []
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert not runs_directory().exists() or list(runs_directory().iterdir()) == []
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="mounting needs root")

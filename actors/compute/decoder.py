@@ -22,6 +22,7 @@ from tidemill.storage.ids import TableId
 from tidemill.storage.manifest import Manifest, Role
 
 F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
 WantLogits = Literal["none", "last", "all"]
 
 
@@ -51,7 +52,7 @@ class LayerDone(NamedTuple):
 
 StepEvent = RowsNeeded | ExtentNeeded | ExtentsConsumed | LayerDone
 StepGenerator = Generator[StepEvent, object, F32 | None]
-RunKernel = Callable[[npt.NDArray[np.int64], slice], None]
+RunKernel = Callable[[I64, slice], None]
 
 
 class Decoder:
@@ -81,9 +82,10 @@ class Decoder:
         self._bundle_counts = np.array([e.bundle_stop - e.bundle_start for e in manifest.extents], np.int64)
         self._kv = KVCache(self.spec, context)
         self._buffers = Activations(self.spec, chunk, threads, context)
-        self._frequencies = [
-            inverse_frequencies(self.spec.rope_of(layer), self.spec.head_size) for layer in range(self.spec.layer_count)
-        ]
+        ropes = list({self.spec.rope, self.spec.local_rope or self.spec.rope})
+        self._rope_of = [ropes.index(self.spec.rope_of(layer)) for layer in range(self.spec.layer_count)]
+        self._frequencies = [inverse_frequencies(rope, self.spec.head_size) for rope in ropes]
+        self._angles: list[tuple[F32, F32]] = []  # of the step under way, one pair per rope
         self._vectors: list[LayerVectors] = []
         self._final_norm: F32 = np.zeros(0, np.float32)
 
@@ -93,8 +95,10 @@ class Decoder:
         Positions from `start` on are overwritten in the KV cache. At most `chunk` tokens.
         """
         count = len(token_ids)
+        self._buffers.sums[:, :count] = 0.0  # a step that was given up may have left something
         if not self._vectors:
             yield from self._load_vectors()
+        self._angles = [angles(frequencies, start, count) for frequencies in self._frequencies]
         yield from self._embed(token_ids)
         for layer in range(self.spec.layer_count):
             yield from self._attention(layer, start, count)
@@ -127,7 +131,7 @@ class Decoder:
         table = self._manifest.get_table(role, layer)
         view = self._views[self._manifest.tables[table].element]
 
-        def run(offsets: npt.NDArray[np.int64], extents: slice) -> None:
+        def run(offsets: I64, extents: slice) -> None:
             starts, counts = self._bundle_starts[extents], self._bundle_counts[extents]
             linear.row_dot(view, offsets, starts, counts, x, out, self._threads)
 
@@ -195,7 +199,7 @@ class Decoder:
         if vectors.q_norm is not None and vectors.k_norm is not None:
             attention.head_norm(qkv, 0, spec.head_count, vectors.q_norm, spec.norm_eps)
             attention.head_norm(qkv, spec.q_size, spec.kv_head_count, vectors.k_norm, spec.norm_eps)
-        cosines, sines = angles(self._frequencies[layer], start, count)
+        cosines, sines = self._angles[self._rope_of[layer]]
         attention.rotate(qkv, spec.head_count + spec.kv_head_count, cosines, sines)
         cache_keys, cache_values = self._kv.keys[layer], self._kv.values[layer]
         attention.store_kv(qkv, spec.q_size, start, cache_keys, cache_values)
@@ -211,9 +215,8 @@ class Decoder:
         table = self._manifest.get_table("mlp", layer)
         view = self._views[self._manifest.tables[table].element]
         gelu = spec.activation == "gelu_tanh"
-        sums[:] = 0.0  # a step that was given up may have left something
 
-        def run(offsets: npt.NDArray[np.int64], extents: slice) -> None:
+        def run(offsets: I64, extents: slice) -> None:
             linear.mlp(view, offsets, self._bundle_counts[extents], normed, sums, gelu)
 
         yield from self._feed(table, run)

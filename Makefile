@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODEL ?= smollm2-135m
 RAM ?= 400MiB
-PROMPT ?= The capital of France is
+PROMPT ?= Once upon a time, in a village by the sea, there lived
 SOURCES := runtime actors storage benchmarks tests
 
 .PHONY: demo test check bench format clean

@@ -15,8 +15,8 @@ from tidemill.runtime.cell_spec import CellSpec
 from tidemill.runtime.events import StatusText
 from tidemill.runtime.kernel_cache import ensure_kernels
 from tidemill.runtime.launchers.launcher import Launcher
-from tidemill.runtime.ledger import Demands, Ledger, plan_ledger
-from tidemill.runtime.memory import PeakSampler, process_memory
+from tidemill.runtime.ledger import Demands, Ledger, check_available, plan_ledger
+from tidemill.runtime.memory import PeakSampler, available_bytes, process_memory
 from tidemill.runtime.options import EngineOptions
 from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import load_manifest
@@ -53,6 +53,7 @@ def open_cell(options: EngineOptions, on_event: Callable[[StatusText], None]) ->
         launcher.prepare(str(options.model), threads=options.threads)
         demands = measure_demands(manifest, options, measure_processes(launcher))
         ledger = plan_ledger(manifest, demands, ceiling_bytes=options.ram_bytes, arena_bytes=options.arena_bytes)
+        check_available(ledger, demands, available_bytes())
         spec = plan_cell(manifest, options, ledger)
         sampler = PeakSampler(launcher.process_ids, lambda: kv_bytes_touched(manifest, launcher))
         launcher.start(spec)

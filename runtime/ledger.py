@@ -20,6 +20,10 @@ class CeilingTooSmallError(ValueError):
     """The ceiling cannot hold what a step needs. Says the minimum and what takes it."""
 
 
+class NotEnoughMemoryError(ValueError):
+    """What the ledger plans to take is not there: the machine would swap or kill."""
+
+
 @dataclass(frozen=True, slots=True)
 class Demands:
     """What has to stand beside the arena, in bytes."""
@@ -79,6 +83,18 @@ def plan_ledger(manifest: Manifest, demands: Demands, *, ceiling_bytes: int | No
     kernel_bytes = KERNEL_FIXED_BYTES + int(plan.arena_bytes * PAGE_TABLE_RATIO)
     lines += [("kernel memory", kernel_bytes), ("arena", plan.arena_bytes)]
     return Ledger(ceiling_bytes, tuple(lines), plan)
+
+
+def check_available(ledger: Ledger, demands: Demands, available_bytes: int) -> None:
+    """Raises NotEnoughMemoryError when what is still to be taken exceeds what this machine, or its cgroup, has left."""
+    more_bytes = ledger.total_bytes - sum(demands.processes.values())
+    if more_bytes > available_bytes:
+        enough_bytes = ledger.total_bytes - more_bytes + available_bytes
+        raise NotEnoughMemoryError(
+            f"this run would take {_mib(more_bytes)} more and {_mib(available_bytes)} are available; the machine "
+            "would swap or kill. "
+            f"Give --ram {enough_bytes // MIB}MiB or less, or close something"
+        )
 
 
 def whole_model_bytes(manifest: Manifest) -> int:

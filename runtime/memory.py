@@ -94,10 +94,9 @@ class PeakSampler:
 
 
 def available_bytes() -> int:
-    """What this process tree could still take: free memory of the machine, or of its memory cgroup if that is less."""
-    limit = cgroup_limit_bytes()
-    available = int(psutil.virtual_memory().available)
-    return available if limit is None else min(available, limit)
+    """What this process tree could still take: free memory of the machine, or of its memory cgroups if that is less."""
+    rooms = [room for path in _memory_cgroups() if (room := _read_room(path)) is not None]
+    return min([int(psutil.virtual_memory().available), *rooms])
 
 
 def cgroup_limit_bytes() -> int | None:
@@ -139,6 +138,21 @@ def _memory_cgroups() -> Iterable[Path]:
             if path.is_dir():
                 yield path
             path = path.parent
+
+
+def _read_room(path: Path) -> int | None:
+    """What is left below a cgroup's limit when its page cache is given back; None without a limit."""
+    limit = _read_limit(path)
+    for name in ("memory.current", "memory.usage_in_bytes"):
+        try:
+            used = int((path / name).read_text())
+            lines = (line.split() for line in (path / "memory.stat").read_text().splitlines())
+            stat = {words[0]: int(words[1]) for words in lines if len(words) == 2}
+        except (OSError, ValueError):
+            continue
+        cache = stat.get("inactive_file", 0) + stat.get("active_file", 0)
+        return None if limit is None else max(0, limit - used + cache)
+    return limit
 
 
 def _read_limit(path: Path) -> int | None:

@@ -28,7 +28,7 @@ class Summary:
     decode_s_per_token: float | None
     decode_s_per_token_p95: float | None
     decode_tokens_per_s: float | None
-    bytes_read: int
+    bytes_read: int  # from flash between the call and the last token
     bytes_read_per_token: float | None
     flash_bytes_per_s: float | None  # while at least one read was under way
     stall_s_per_token: float | None
@@ -84,7 +84,7 @@ def summarise(outcome: Outcome, tokens: Sequence[TokenGenerated], report: Engine
         decode_s_per_token=decode_s,
         decode_s_per_token_p95=_percentile_s([token.elapsed_ns for token in later], 0.95),
         decode_tokens_per_s=1 / decode_s if decode_s else None,
-        bytes_read=report.flash_bytes,
+        bytes_read=sum(token.flash_bytes for token in tokens),
         bytes_read_per_token=median([token.flash_bytes for token in later]) if later else None,
         flash_bytes_per_s=report.flash_bytes / report.flash_busy_ns * 1e9 if report.flash_busy_ns else None,
         stall_s_per_token=stall_s,

@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.models import write_tiny_model
-from tidemill.runtime.ledger import MIB, CeilingTooSmallError, Demands, plan_ledger
+from tidemill.runtime.ledger import (
+    MIB,
+    CeilingTooSmallError,
+    Demands,
+    NotEnoughMemoryError,
+    check_available,
+    plan_ledger,
+)
 from tidemill.storage.arena_plan import ArenaPlan, ArenaTooSmallError, align_up, plan_arena
 from tidemill.storage.manifest import Manifest
 
@@ -92,3 +99,11 @@ def test_a_fixed_arena_that_does_not_fit_or_suffice_is_refused(manifest: Manifes
         plan_ledger(manifest, DEMANDS, ceiling_bytes=240 * MIB, arena_bytes=200 * MIB)
     with pytest.raises(CeilingTooSmallError, match=r"--arena .* is too small"):
         plan_ledger(manifest, DEMANDS, ceiling_bytes=None, arena_bytes=4096)
+
+
+def test_a_plan_that_the_machine_has_no_memory_for_is_refused(manifest: Manifest) -> None:
+    ledger = plan_ledger(manifest, DEMANDS, ceiling_bytes=None, arena_bytes=None)
+    more = ledger.total_bytes - 190 * MIB
+    check_available(ledger, DEMANDS, more)
+    with pytest.raises(NotEnoughMemoryError, match=r"Give --ram \d+MiB or less"):
+        check_available(ledger, DEMANDS, more - 1)

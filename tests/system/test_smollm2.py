@@ -151,19 +151,32 @@ UNIFIED_CGROUP = Path("/sys/fs/cgroup/cgroup.controllers")
 @pytest.mark.skipif(os.getuid() != 0, reason="making a memory cgroup needs root")
 @pytest.mark.parametrize("ram_mib", [360, 450])
 def test_a_run_completes_in_a_cgroup_limited_to_exactly_its_ceiling(smollm2: Path, ram_mib: int) -> None:
+    done, peak_bytes = run_in_cgroup(smollm2, limit_mib=ram_mib, ram_mib=ram_mib)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["generated_tokens"] == 24
+    assert result["peak_bytes"] <= ram_mib << 20
+    assert result["overhead_bytes"] <= OVERHEAD_BYTES_MAX
+    assert peak_bytes <= ram_mib << 20
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="making a memory cgroup needs root")
+def test_a_ceiling_above_the_cgroups_limit_is_refused_before_anything_is_killed(smollm2: Path) -> None:
+    done, _ = run_in_cgroup(smollm2, limit_mib=340, ram_mib=500)
+    assert done.returncode == 1
+    assert "are available; the machine would swap or kill" in done.stderr
+
+
+def run_in_cgroup(model: Path, *, limit_mib: int, ram_mib: int) -> "tuple[subprocess.CompletedProcess[str], int]":
+    """`tidemill run` in a memory cgroup of its own; and the group's peak."""
     group, limit_file, peak_file = make_cgroup(f"tidemill-test-{os.getpid()}")
     try:
-        (group / limit_file).write_text(str(ram_mib << 20))
-        command = [sys.executable, "-m", "tidemill.runtime.cli.main", "run", "-m", str(smollm2), "-p", PROMPTS[0]]
+        (group / limit_file).write_text(str(limit_mib << 20))
+        command = [sys.executable, "-m", "tidemill.runtime.cli.main", "run", "-m", str(model), "-p", PROMPTS[0]]
         command += ["-n", "24", "--ram", f"{ram_mib}MiB", "--json"]
         enter = f'echo $$ > {group}/cgroup.procs && exec "$@"'
         done = subprocess.run(["bash", "-c", enter, "bash", *command], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        result = json.loads(done.stdout)
-        assert result["generated_tokens"] == 24
-        assert result["peak_bytes"] <= ram_mib << 20
-        assert result["overhead_bytes"] <= OVERHEAD_BYTES_MAX
-        assert int((group / peak_file).read_text()) <= ram_mib << 20
+        return done, int((group / peak_file).read_text())
     finally:
         group.rmdir()
 

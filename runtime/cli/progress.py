@@ -114,6 +114,8 @@ class GenerationProgress:
             self._flash_bytes += token.flash_bytes
         self._tokens += 1
         if not self._ns:
+            if self._live:
+                self._status.show("t=1")  # takes its row before any text stands on the screen
             return
         decoded = self._tokens - 1
         text = (

@@ -33,8 +33,8 @@ class StatusLine:
             self._rows = 0
 
     def _reserve(self, rows: int) -> None:
-        # A newline first, so that the row to be taken is empty; the region's reset moves the cursor, hence save and
-        # restore.
+        # A newline first, so that the row to be taken is empty (nothing is shown yet, the cursor is in column 0);
+        # setting the region moves the cursor, hence save and restore.
         self._write(f"\n\033[1A\0337\033[1;{rows - 1}r\0338")
         self._rows = rows
 

@@ -66,7 +66,10 @@ class CancelStep(_Message, frozen=True, tag=3):
 
 
 class TokensSampled(_Message, frozen=True, tag=10):
-    """The end of a step. `token_ids` (packed i32) is empty when nothing was to be sampled."""
+    """The end of a step. `token_ids` (packed i32) is empty when nothing was to be sampled.
+
+    `logits_checksum` is xxh3_64 of the f32 logits that were sampled from (0 without): equal checksums, equal bits.
+    """
 
     step: int
     sequence: int
@@ -74,6 +77,7 @@ class TokensSampled(_Message, frozen=True, tag=10):
     compute_ns: int  # in kernels
     stall_ns: int  # waiting for bundles
     elapsed_ns: int  # from RunStep's arrival; the rest is management
+    logits_checksum: int
 
 
 class StepProgressed(_Message, frozen=True, tag=11):

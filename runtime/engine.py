@@ -146,7 +146,9 @@ class Engine:
         self._kv_tokens += token_ids
         (sampled,) = unpack_tokens(done.token_ids)
         flash_bytes = int(counters[Counter.FLASH_BYTES]) - flash_before
-        yield TokenGenerated(sampled, perf_counter_ns() - begun_ns, done.compute_ns, done.stall_ns, flash_bytes)
+        yield TokenGenerated(
+            sampled, perf_counter_ns() - begun_ns, done.compute_ns, done.stall_ns, flash_bytes, done.logits_checksum
+        )
         return sampled
 
     def _load_progress(self) -> Iterator[GenerationEvent]:

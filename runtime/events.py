@@ -35,6 +35,7 @@ class TokenGenerated:
     compute_ns: int
     stall_ns: int
     flash_bytes: int
+    logits_checksum: int  # xxh3_64 of the f32 logits: what "equal bits" is checked with
 
 
 GenerationEvent = LoadProgressed | PrefillProgressed | TokenGenerated

@@ -42,6 +42,7 @@ from tidemill.actors.messages import (
     pack_tokens,
     unpack_ids,
 )
+from tidemill.storage.checksums import digest_int
 
 QUANTUM_NS = 5_000_000  # computed on without looking at the links; short against a person's Ctrl-C, long against a poll
 
@@ -176,7 +177,9 @@ class ComputeActor:
         if run.has_laps_left:
             return self._begin_lap(run)
         sampled: list[int] = []
+        checksum = 0
         if isinstance(logits, np.ndarray):
+            checksum = digest_int(logits[-1].data)
             sampled = [sample(logits[-1], self._sampling, self._history, position=len(self._history))]
         compute_ns = self._decoder.kernel_ns - self._kernel_ns
         self._counters[Counter.COMPUTE_NS] += compute_ns
@@ -188,7 +191,13 @@ class ComputeActor:
         self._run = None
         elapsed_ns = self._clock_ns() - run.started_ns
         message = TokensSampled(
-            run.message.step, run.message.sequence, pack_tokens(sampled), compute_ns, run.stall_ns, elapsed_ns
+            run.message.step,
+            run.message.sequence,
+            pack_tokens(sampled),
+            compute_ns,
+            run.stall_ns,
+            elapsed_ns,
+            checksum,
         )
         return [Send(ActorName.ENGINE, message)]
 

@@ -24,8 +24,12 @@ class CodecChoice(StrEnum):
 
 
 Model = Annotated[str, typer.Option("-m", "--model", envvar="TIDEMILL_MODEL", help="Name or path of a model.")]
-Prompt = Annotated[str | None, typer.Option("-p", "--prompt", help="The prompt; - reads stdin.")]
-PromptFile = Annotated[Path | None, typer.Option("-f", "--file", help="Read the prompt from a file.")]
+Prompt = Annotated[
+    str | None, typer.Option("-p", "--prompt", envvar="TIDEMILL_PROMPT", help="The prompt; - reads stdin.")
+]
+PromptFile = Annotated[
+    Path | None, typer.Option("-f", "--file", envvar="TIDEMILL_FILE", help="Read the prompt from a file.")
+]
 System = Annotated[str | None, typer.Option("--system", envvar="TIDEMILL_SYSTEM", help="System message.")]
 MaxTokens = Annotated[
     int,
@@ -66,7 +70,10 @@ RepeatPenalty = Annotated[
     typer.Option("--repeat-penalty", envvar="TIDEMILL_REPEAT_PENALTY", help="Above 1: tokens seen become less likely."),
 ]
 Seed = Annotated[int, typer.Option("-s", "--seed", envvar="TIDEMILL_SEED", help="The same seed gives the same text.")]
-Stop = Annotated[list[str] | None, typer.Option("--stop", help="End before this text; may be given several times.")]
+Stop = Annotated[
+    list[str] | None,
+    typer.Option("--stop", envvar="TIDEMILL_STOP", help="End before this text; may be given several times."),
+]
 Ram = Annotated[
     str,
     typer.Option(
@@ -88,8 +95,8 @@ Launcher = Annotated[
     LauncherChoice, typer.Option("--launcher", envvar="TIDEMILL_LAUNCHER", help="A process per actor, or all in one.")
 ]
 IoDepth = Annotated[int, typer.Option("--io-depth", envvar="TIDEMILL_IO_DEPTH", min=1, help="Reads under way at once.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
-Csv = Annotated[Path | None, typer.Option("--csv", help="Write a row per token to this file.")]
+Json = Annotated[bool, typer.Option("--json", envvar="TIDEMILL_JSON", help="One JSON object on stdout.")]
+Csv = Annotated[Path | None, typer.Option("--csv", envvar="TIDEMILL_CSV", help="Write a row per token to this file.")]
 Verbose = Annotated[
     bool,
     typer.Option(

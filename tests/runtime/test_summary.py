@@ -33,7 +33,7 @@ OUTCOME = Outcome(model="m", text="abc", finish_reason="length", prompt_tokens=1
 
 
 def token(elapsed_s: float, compute_s: float, stall_s: float, flash_bytes: int) -> TokenGenerated:
-    return TokenGenerated(1, int(elapsed_s * 1e9), int(compute_s * 1e9), int(stall_s * 1e9), flash_bytes)
+    return TokenGenerated(1, int(elapsed_s * 1e9), int(compute_s * 1e9), int(stall_s * 1e9), flash_bytes, 0)
 
 
 def test_figures_are_medians_over_the_tokens_after_the_first() -> None:

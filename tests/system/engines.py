@@ -39,6 +39,12 @@ def tokens_of(engine: Engine, prompt: list[int], count: int) -> list[int]:
     return [event.token_id for event in events if isinstance(event, TokenGenerated)]
 
 
+def checksums_of(engine: Engine, prompt: list[int], count: int) -> list[tuple[int, int]]:
+    """Token and checksum of the logits' bits, of each step."""
+    events = engine.generate(prompt, max_tokens=count, sampling=GREEDY, stop_ids=())
+    return [(event.token_id, event.logits_checksum) for event in events if isinstance(event, TokenGenerated)]
+
+
 def arena_of(model: Path, share: float) -> int:
     """Bytes of an arena with a share of the weights; 0: the least that a step needs."""
     manifest = load_manifest(model)

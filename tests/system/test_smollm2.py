@@ -70,7 +70,7 @@ def tensors(
 @pytest.mark.timeout(300)
 def test_greedy_tokens_are_those_of_transformers(smollm2: Path, tokenizer: TextTokenizer) -> None:
     model = reference(smollm2)
-    with Engine.open(options(smollm2, arena=arena_of(smollm2, 0.5), context=256)) as engine:
+    with Engine.open(options(smollm2, arena=arena_of(smollm2, 0.9), context=256)) as engine:
         for prompt in PROMPTS:
             ids = tokenizer.encode(prompt, add_special_tokens=True)
             with torch.no_grad():

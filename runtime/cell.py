@@ -12,6 +12,7 @@ from tidemill.actors.predictor.config import PredictorConfig
 from tidemill.actors.reader.config import ReaderConfig
 from tidemill.actors.wiring import LINKS
 from tidemill.runtime.cell_spec import CellSpec
+from tidemill.runtime.environment import use_kernel_settings
 from tidemill.runtime.events import StatusText
 from tidemill.runtime.kernel_cache import ensure_kernels
 from tidemill.runtime.launchers.launcher import Launcher
@@ -109,6 +110,7 @@ def _is_compressed(manifest: Manifest, table: int) -> bool:
 
 def _build_launcher(options: EngineOptions) -> Launcher:
     if options.launcher == "in-process":
+        use_kernel_settings(options.threads)  # before this process imports numba
         from tidemill.runtime.launchers.in_process import InProcessLauncher
 
         return InProcessLauncher()

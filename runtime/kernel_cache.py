@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from tidemill.runtime.environment import child_environment, kernel_directory, use_kernel_settings
+from tidemill.runtime.environment import child_environment, kernel_directory
 from tidemill.runtime.events import StatusText
 from tidemill.storage.checksums import digest
 from tidemill.storage.manifest import Manifest
@@ -21,7 +21,6 @@ class KernelError(RuntimeError):
 
 def ensure_kernels(model: Path, manifest: Manifest, *, threads: int, on_event: Callable[[StatusText], None]) -> None:
     """Compile what is missing in a process of its own, some 20 s once per machine and version. Raises KernelError."""
-    use_kernel_settings(threads)
     mark = kernel_directory() / f"compiled-{_fingerprint(manifest)}"
     if mark.exists():
         return

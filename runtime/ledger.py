@@ -7,8 +7,8 @@ from tidemill.storage.arena_plan import ArenaPlan, ArenaTooSmallError, plan_aren
 from tidemill.storage.manifest import Manifest
 
 MIB = 1024 * 1024
-# What Python's heaps, allocator slack and tokenization grow by after the processes were measured; the largest growth
-# seen over the system tests is 14 MiB for the whole tree.
+# What Python's heaps, allocator slack and tokenization grow by after the processes were measured; about 17 MiB were
+# seen for the whole tree, most of it in the engine (tokenizer, progress display).
 GROWTH_BYTES = 24 * MIB
 # Page tables, pipes and sockets count in a memory cgroup but in no process: 8 bytes per 4 KiB page in each of the two
 # processes that map the arena, and a fixed part.

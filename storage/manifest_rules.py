@@ -8,7 +8,7 @@ from pathlib import Path
 from tidemill.storage.codecs.registry import CODECS
 from tidemill.storage.decoder_spec import DecoderSpec
 from tidemill.storage.errors import FormatError
-from tidemill.storage.manifest import ALIGNMENT_BYTES, MODEL_LAYER, Extent, Manifest, Role, Table
+from tidemill.storage.manifest import ALIGNMENT_BYTES, MODEL_LAYER, Extent, Layout, Manifest, Role, Table
 
 TABLES_MAX = 1 << 16
 EXTENTS_MAX = 1 << 22
@@ -20,7 +20,7 @@ SHARD_NAME = re.compile(r"shards/[A-Za-z0-9_][A-Za-z0-9_.-]*\.arrow")
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 CHECKSUM = re.compile(r"[0-9a-f]{16}")
 
-Shape = tuple[str, int, int]  # layout, bundle count, elements per bundle
+Shape = tuple[Layout, int, int]  # layout, bundle count, elements per bundle
 
 
 def check_manifest(manifest: Manifest, path: Path) -> None:

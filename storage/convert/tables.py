@@ -10,8 +10,8 @@ from tidemill.storage.convert.tensor_source import TensorSource
 from tidemill.storage.decoder_spec import DecoderSpec
 from tidemill.storage.errors import SourceError
 from tidemill.storage.ids import TableId
-from tidemill.storage.manifest import ELEMENT_BYTES, MODEL_LAYER, Element, Layout, Plane, Role, Table
-from tidemill.storage.manifest_rules import expected_tables
+from tidemill.storage.manifest import ELEMENT_BYTES, MODEL_LAYER, Element, Plane, Role, Table
+from tidemill.storage.manifest_rules import Shape, expected_tables
 
 EMBED_BLOCK_BYTES = 65536  # what reading one embedding row costs on flash; smaller reads cost nearly the same
 PANEL_BYTES_MAX = 256 << 20  # of a down projection held at once to be read by columns
@@ -83,16 +83,14 @@ def plan_tables(source: TensorSource, codec: str, neuron_order: NeuronOrder | No
     return tables
 
 
-def _table(
-    role: Role, layer: int, shape: tuple[str, int, int], element: Element, codec: str, permutation: int | None
-) -> Table:
+def _table(role: Role, layer: int, shape: Shape, element: Element, codec: str, permutation: int | None) -> Table:
     layout, count, elements = shape
     codec = codec if layout in ("output-row", "neuron") else "raw"
     bundle_bytes = elements * ELEMENT_BYTES[element]
     return Table(
         role=role,
         layer=layer,
-        layout=_layout(layout),
+        layout=layout,
         element=element,
         bundle_count=count,
         bundle_elements=elements,
@@ -100,13 +98,6 @@ def _table(
         checksum_block_bytes=EMBED_BLOCK_BYTES if role == "embed" and codec == "raw" else 0,
         permutation=permutation,
     )
-
-
-def _layout(name: str) -> Layout:
-    layouts: Mapping[str, Layout] = {
-        "vector": "vector", "output-row": "output-row", "neuron": "neuron", "permutation": "permutation",
-    }  # fmt: skip
-    return layouts[name]
 
 
 def _check_tensors(source: TensorSource, role: Role, layer: int) -> Element:

@@ -126,6 +126,7 @@ class Engine:
         self._step += 1
         launcher, counters = self._cell.launcher, self._cell.launcher.counters
         begun_ns, flash_before = perf_counter_ns(), int(counters[Counter.FLASH_BYTES])
+        busy_before = int(counters[Counter.FLASH_BUSY_NS])
         del self._kv_tokens[start:]
         launcher.send(RunStep(self._step, self._sequence, start, pack_tokens(token_ids), True))
         done: TokensSampled | None = None
@@ -146,8 +147,10 @@ class Engine:
         self._kv_tokens += token_ids
         (sampled,) = unpack_tokens(done.token_ids)
         flash_bytes = int(counters[Counter.FLASH_BYTES]) - flash_before
+        busy_ns = int(counters[Counter.FLASH_BUSY_NS]) - busy_before
+        elapsed_ns = perf_counter_ns() - begun_ns
         yield TokenGenerated(
-            sampled, perf_counter_ns() - begun_ns, done.compute_ns, done.stall_ns, flash_bytes, done.logits_checksum
+            sampled, elapsed_ns, done.compute_ns, done.stall_ns, flash_bytes, busy_ns, done.logits_checksum
         )
         return sampled
 

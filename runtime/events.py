@@ -35,6 +35,7 @@ class TokenGenerated:
     compute_ns: int
     stall_ns: int
     flash_bytes: int
+    flash_busy_ns: int  # of elapsed_ns, with at least one read under way
     logits_checksum: int  # xxh3_64 of the f32 logits: what "equal bits" is checked with
 
 

@@ -1,6 +1,7 @@
 """What processes weigh: proportional set sizes of a tree, its peak, cgroup limits and out-of-memory counters."""
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import psutil
 
 SAMPLE_S = 0.5
+SAMPLE_SHARE = 0.02  # of one core, at most, for watching memory
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -77,8 +79,12 @@ class PeakSampler:
             return PeakMemory(self._total, self._overhead, dict(self._processes))
 
     def _run(self) -> None:
-        while not self._stop.wait(SAMPLE_S):
+        pause_s = SAMPLE_S
+        while not self._stop.wait(pause_s):
+            begun_s = time.thread_time()
             self._sample()
+            # The kernel walks every page of every process for a sample: large arenas are looked at less often.
+            pause_s = max(SAMPLE_S, (time.thread_time() - begun_s) / SAMPLE_SHARE)
 
     def _sample(self) -> None:
         sizes = {name: process_memory(process_id) for name, process_id in self._process_ids().items()}

@@ -8,6 +8,7 @@ from statistics import median
 from tidemill.runtime.events import TokenGenerated
 from tidemill.runtime.report import EngineReport
 
+SATURATED_RATIO = 0.9  # of the time with reads under way: the drive is the bound
 BOUND_RATIO = 0.5  # a cause that takes more than this share of the time is the bottleneck
 
 
@@ -31,6 +32,7 @@ class Summary:
     bytes_read: int  # from flash between the call and the last token
     bytes_read_per_token: float | None
     flash_bytes_per_s: float | None  # while at least one read was under way
+    flash_busy_ratio: float | None  # share of decode time with at least one read under way
     stall_s_per_token: float | None
     compute_s_per_token: float | None
     management_s_per_token: float | None  # derived: what is neither stall nor compute
@@ -69,6 +71,7 @@ def summarise(outcome: Outcome, tokens: Sequence[TokenGenerated], report: Engine
     prompt_s = first[0].elapsed_ns / 1e9 if first else None
     decode_s = _median_s([token.elapsed_ns for token in later])
     stall_s, compute_s = _median_s([t.stall_ns for t in later]), _median_s([t.compute_ns for t in later])
+    busy_ratio = sum(t.flash_busy_ns for t in later) / sum(t.elapsed_ns for t in later) if later else None
     management = [token.elapsed_ns - token.stall_ns - token.compute_ns for token in later]
     management_s = _median_s(management)
     return Summary(
@@ -87,6 +90,7 @@ def summarise(outcome: Outcome, tokens: Sequence[TokenGenerated], report: Engine
         bytes_read=sum(token.flash_bytes for token in tokens),
         bytes_read_per_token=median([token.flash_bytes for token in later]) if later else None,
         flash_bytes_per_s=report.flash_bytes / report.flash_busy_ns * 1e9 if report.flash_busy_ns else None,
+        flash_busy_ratio=busy_ratio,
         stall_s_per_token=stall_s,
         compute_s_per_token=compute_s,
         management_s_per_token=management_s,
@@ -101,14 +105,20 @@ def summarise(outcome: Outcome, tokens: Sequence[TokenGenerated], report: Engine
         ledger=report.ledger,
         load_mode=report.load_mode,
         launcher=report.launcher,
-        bottleneck=_bottleneck(decode_s, stall_s, compute_s, management_s),
+        bottleneck=_bottleneck(decode_s, stall_s, compute_s, management_s, busy_ratio or 0.0),
         version=outcome.version,
     )
 
 
-def _bottleneck(decode_s: float | None, stall_s: float | None, compute_s: float | None, rest_s: float | None) -> str:
+def _bottleneck(
+    decode_s: float | None, stall_s: float | None, compute_s: float | None, rest_s: float | None, busy_ratio: float
+) -> str:
+    """A drive that never rests bounds the time, however much of it computing happens to overlap."""
     if not decode_s or stall_s is None or compute_s is None or rest_s is None:
         return "not measured: fewer than two tokens"
+    if busy_ratio > SATURATED_RATIO:
+        waiting = f"{stall_s / decode_s:.0%} is spent waiting for them"
+        return f"flash: reads are under way {min(busy_ratio, 1.0):.0%} of decode time, {waiting}"
     shares = {
         "flash: {} of decode time waits for weights to be read": stall_s / decode_s,
         "compute: {} of decode time is spent in kernels": compute_s / decode_s,

@@ -30,13 +30,14 @@ def _rows(s: Summary) -> list[tuple[str, str]]:
     streamed = "resident: nothing is streamed" if s.ring_bytes == 0 else f"ring {format_size(s.ring_bytes)}"
     read = "not measured" if s.bytes_read_per_token is None else format_size(s.bytes_read_per_token)
     rate = "not measured" if s.flash_bytes_per_s is None else f"{s.flash_bytes_per_s / 1e9:.2f} GB/s"
+    busy = "" if s.flash_busy_ratio is None else f", busy {min(s.flash_busy_ratio, 1.0):.0%} of the time"
     return [
         ("prompt", f"{s.prompt_tokens} tokens, {_rate(s.prompt_tokens_per_s)}, first token after {_seconds(s.ttft_s)}"),
         ("decode", f"{s.generated_tokens} tokens, {_rate(s.decode_tokens_per_s)}, "
                    f"{_seconds(s.decode_s_per_token)}/token (p95 {_seconds(s.decode_s_per_token_p95)})"),
         ("per token", f"stall {_seconds(s.stall_s_per_token)}, compute {_seconds(s.compute_s_per_token)}, "
                       f"management {_seconds(s.management_s_per_token)} (derived)"),
-        ("flash", f"{read}/token, {format_size(s.bytes_read)} in all, {rate}, {s.load_mode} reads"),
+        ("flash", f"{read}/token, {format_size(s.bytes_read)} in all, {rate}, {s.load_mode} reads{busy}"),
         ("arena", f"{format_size(s.arena_bytes)}: locked {format_size(s.locked_bytes)}, {streamed}"),
         ("memory", f"peak {peak}, {ceiling}; {overhead} of it neither weights nor KV cache"),
         ("bottleneck", s.bottleneck),

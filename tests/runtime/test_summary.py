@@ -32,8 +32,10 @@ REPORT = EngineReport(
 OUTCOME = Outcome(model="m", text="abc", finish_reason="length", prompt_tokens=10, ttft_ns=3_000_000_000, version="1")
 
 
-def token(elapsed_s: float, compute_s: float, stall_s: float, flash_bytes: int) -> TokenGenerated:
-    return TokenGenerated(1, int(elapsed_s * 1e9), int(compute_s * 1e9), int(stall_s * 1e9), flash_bytes, 0)
+def token(elapsed_s: float, compute_s: float, stall_s: float, flash_bytes: int, busy_s: float = 0.0) -> TokenGenerated:
+    return TokenGenerated(
+        1, int(elapsed_s * 1e9), int(compute_s * 1e9), int(stall_s * 1e9), flash_bytes, int(busy_s * 1e9), 0
+    )
 
 
 def test_figures_are_medians_over_the_tokens_after_the_first() -> None:
@@ -46,6 +48,8 @@ def test_figures_are_medians_over_the_tokens_after_the_first() -> None:
     assert s.flash_bytes_per_s == 2000
     assert s.bottleneck.startswith("flash: 57%")
     assert summarise(OUTCOME, [token(1, 0, 0, 0), token(1, 0.8, 0.1, 0)], REPORT).bottleneck.startswith("compute: 80%")
+    saturated = [token(1, 0, 0, 0), token(1.0, 0.7, 0.2, 5, busy_s=0.98)]
+    assert summarise(OUTCOME, saturated, REPORT).bottleneck.startswith("flash: reads are under way 98%")
     assert "no cause dominates" in summarise(OUTCOME, [token(1, 0, 0, 0), token(1, 0.4, 0.3, 0)], REPORT).bottleneck
 
 

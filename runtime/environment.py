@@ -4,9 +4,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-# libgomp's threads look this often for work before they sleep: some 20 µs. Without it every parallel kernel pays 58
-# µs for wake-ups instead of 3; with much more, waiting threads take the cores from the other actors.
-SPIN_COUNT = "20000"
+# How often libgomp's threads look for work before they sleep: some microseconds. Why: docs/decisions/0008.
+SPIN_COUNT = "2000"
 
 
 def cache_directory() -> Path:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from tidemill.runtime.environment import cache_directory
 from tidemill.storage.errors import StorageError
-from tidemill.storage.manifest import Manifest
+from tidemill.storage.manifest import Manifest, Plane
 from tidemill.storage.manifest_file import MANIFEST_FILE, load_manifest
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")  # a name of the models directory; `@` parts a revision
 
 
 class UnknownModelError(ValueError):
@@ -31,7 +31,7 @@ class ModelSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableGroup:
-    """All tables of one role."""
+    """All tables of one role that are stored alike."""
 
     role: str
     layout: str
@@ -46,7 +46,8 @@ class TableGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelDescription:
-    """What `tidemill info` shows. `bytes_per_token`: decoded bytes that one dense step computes with."""
+    """What `tidemill info` shows. `bytes_per_token`: decoded bytes that one dense step computes with;
+    `stored_bytes_per_token`: what they take on flash."""
 
     path: str
     family: str
@@ -66,6 +67,7 @@ class ModelDescription:
     decoded_bytes: int
     stored_bytes: int
     bytes_per_token: int
+    stored_bytes_per_token: int
     tables: tuple[TableGroup, ...]
 
 
@@ -73,12 +75,17 @@ def models_directory() -> Path:
     return cache_directory() / "models"
 
 
+def catalog_name(name: str, revision: str | None = None) -> str:
+    """The directory's name of a model that is called `org/name` on the Hugging Face Hub."""
+    return "@".join(part.replace("/", "--") for part in (name, revision) if part)
+
+
 def resolve_model(model: str | Path) -> Path:
-    """The directory of a model given by path or name. Raises UnknownModelError that lists what there is."""
-    path = Path(model)
+    """The directory of a model given by path, name or Hub id. Raises UnknownModelError that lists what there is."""
+    path, name = Path(model), catalog_name(str(model))
     if (path / MANIFEST_FILE).is_file():
         return path
-    named = models_directory() / path.name if NAME.fullmatch(str(model)) else None
+    named = models_directory() / name if NAME.fullmatch(name) else None
     if named is not None and (named / MANIFEST_FILE).is_file():
         return named
     if path.is_dir():
@@ -98,6 +105,7 @@ def list_models() -> list[ModelSummary]:
 
 def remove_model(name: str) -> int:
     """Delete a model of the models directory, partial ones too; returns the bytes freed. Raises UnknownModelError."""
+    name = catalog_name(name)
     path = models_directory() / name
     if not NAME.fullmatch(name) or not path.is_dir() or path.is_symlink():
         known = ", ".join(summary.name for summary in list_models()) or "none"
@@ -133,6 +141,7 @@ def describe_model(directory: Path) -> ModelDescription:
         decoded_bytes=sum(extent.bytes for extent in manifest.extents),
         stored_bytes=sum(extent.stored_bytes for extent in manifest.extents),
         bytes_per_token=sum(manifest.extents[i].bytes for i in lap),
+        stored_bytes_per_token=sum(manifest.extents[i].stored_bytes for i in lap),
         tables=tuple(_groups(manifest)),
     )
 
@@ -143,11 +152,11 @@ def _groups(manifest: Manifest) -> list[TableGroup]:
     for extent in manifest.extents:
         stored[extent.table][extent.plane] += extent.stored_bytes
         decoded[extent.table] += extent.bytes
-    by_role: dict[str, list[int]] = {}
+    alike: dict[tuple[str, str, tuple[Plane, ...]], list[int]] = {}
     for index, table in enumerate(manifest.tables):
-        by_role.setdefault(table.role, []).append(index)
+        alike.setdefault((table.role, table.element, table.planes), []).append(index)
     groups: list[TableGroup] = []
-    for role, indices in by_role.items():
+    for (role, _, _), indices in alike.items():
         first = manifest.tables[indices[0]]
         groups.append(
             TableGroup(

@@ -53,8 +53,12 @@ class Failed(_Control, frozen=True, tag=6):
 ControlMessage = Hello | Start | Ready | Stop | Stopped | Failed
 
 
+class PeerGoneError(EOFError):
+    """The other end is closed, or sends what is no control message. Not to be taken for an EOFError of an actor."""
+
+
 class ControlSocket:
-    """One end. Frames are whole or the peer is gone: `receive` raises EOFError then."""
+    """One end. Frames are whole or the peer is gone: `receive` raises PeerGoneError then."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -70,19 +74,19 @@ class ControlSocket:
         self._socket.sendall(LENGTH.pack(len(payload)) + payload)
 
     def receive(self, timeout_s: float | None) -> ControlMessage | None:
-        """The next message; None when none came in time. Raises EOFError."""
+        """The next message; None when none came in time. Raises PeerGoneError."""
         self._socket.settimeout(timeout_s)
         try:
             while (message := self._take()) is None:
                 data = self._socket.recv(65536)
                 if not data:
-                    raise EOFError("the control socket was closed")
+                    raise PeerGoneError("the control socket was closed")
                 self._buffer += data
             return message
         except (TimeoutError, BlockingIOError):
             return None
         except ConnectionError as error:
-            raise EOFError(str(error)) from None
+            raise PeerGoneError(str(error)) from None
         finally:
             self._socket.settimeout(None)
 
@@ -91,12 +95,15 @@ class ControlSocket:
             return None
         (length,) = LENGTH.unpack_from(self._buffer)
         if length > FRAME_BYTES_MAX:
-            raise EOFError(f"a control frame of {length} bytes is none of ours")
+            raise PeerGoneError(f"a control frame of {length} bytes is none of ours")
         if len(self._buffer) < LENGTH.size + length:
             return None
         payload = bytes(self._buffer[LENGTH.size : LENGTH.size + length])
         del self._buffer[: LENGTH.size + length]
-        return self._decoder.decode(payload)
+        try:
+            return self._decoder.decode(payload)
+        except msgspec.MsgspecError as error:
+            raise PeerGoneError(f"a control frame of {length} bytes is none of ours: {error}") from None
 
     def close(self) -> None:
         self._socket.close()

@@ -1,6 +1,7 @@
 """Drives one cell: opens it under a ceiling, runs steps, streams tokens, reports. Knows token ids, not text."""
 
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import suppress
 from time import perf_counter_ns
 
 from tidemill.actors.counters import Counter
@@ -19,6 +20,7 @@ from tidemill.actors.messages import (
 )
 from tidemill.runtime.cell import Cell, open_cell
 from tidemill.runtime.events import GenerationEvent, LoadProgressed, PrefillProgressed, StatusText, TokenGenerated
+from tidemill.runtime.launchers.launcher import CellClosedError
 from tidemill.runtime.options import EngineOptions
 from tidemill.runtime.report import EngineReport, report_of
 from tidemill.storage.manifest import Manifest
@@ -38,6 +40,7 @@ class Engine:
         self._cell = cell
         self.options = options
         self._sequence = 0
+        self._generation = 0
         self._step = 0
         self._sampling: Sampling | None = None
         self._loaded_bytes_told = 0
@@ -85,7 +88,11 @@ class Engine:
         self._open_sequence(sampling)
         start = self._reuse(token_ids)
         pending = list(token_ids[start:])
+        self._generation += 1
+        generation = self._generation
         for _ in range(max_tokens):
+            if generation != self._generation:
+                raise RuntimeError("another generation was begun on this engine; it ended this one")
             if start + len(pending) > self.context:
                 return
             sampled = yield from self._run_step(pending, start)
@@ -142,7 +149,8 @@ class Engine:
                         self._refuse(message)
         except (GeneratorExit, KeyboardInterrupt):
             if done is None:
-                self._cancel()
+                with suppress(CellClosedError):  # the engine was closed first: nothing is left to be cancelled
+                    self._cancel()
             raise
         self._kv_tokens += token_ids
         (sampled,) = unpack_tokens(done.token_ids)

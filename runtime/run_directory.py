@@ -3,13 +3,16 @@
 
 import os
 import shutil
+import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 PID_FILE = "pid"
+
+
+class RunDirectoryError(OSError):
+    """The place for run directories cannot be trusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +31,10 @@ class RunDirectory:
 
     @classmethod
     def create(cls) -> "RunDirectory":
+        """Raises RunDirectoryError when the directory of all runs is not this user's alone."""
         parent = runs_directory()
         parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_private(parent)
         path = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
         (path / PID_FILE).write_text(f"{os.getpid()} {_started(os.getpid())}")
         return cls(path)
@@ -83,16 +88,29 @@ def _owner(path: Path) -> tuple[int, str] | None:
         process_id, started = (path / PID_FILE).read_text().split()
         return int(process_id), started
     except (OSError, ValueError):
-        return None
+        pass  # an engine may be between making the directory and the pid file: its name tells the pid
+    process_id, _, _ = path.name.partition("-")
+    return (int(process_id), _started(int(process_id))) if process_id.isdecimal() else None
 
 
 def _is_running(process_id: int, started: str) -> bool:
     """Whether the very process that wrote the pid file is alive: a reused pid has another start time."""
-    return psutil.pid_exists(process_id) and _started(process_id) == started
+    return started != "gone" and _started(process_id) == started
 
 
 def _started(process_id: int) -> str:
+    """Clock ticks from boot to its start (field 22 of stat): unlike a time of day, it stays when the clock is set."""
     try:
-        return f"{psutil.Process(process_id).create_time():.2f}"
-    except psutil.Error:
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
         return "gone"
+
+
+def _check_private(directory: Path) -> None:
+    """In a shared temporary directory anybody can make ours first, and swap what is put there."""
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise RunDirectoryError(
+            f"{directory} is not a directory of this user alone (owner {status.st_uid}, mode "
+            f"{status.st_mode & 0o777:o}, expected {os.getuid()} and 700); remove it or set XDG_RUNTIME_DIR"
+        )

@@ -1,9 +1,12 @@
 """The `tidemill` command: one function per verb, everything heavy imported inside.
 
-Exit codes: 0 done, 1 it failed (the reason is on stderr), 2 wrong usage, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 it failed (the reason is on stderr), 2 wrong usage, 130 stopped by Ctrl-C, 143 by SIGTERM, 129
+by SIGHUP.
 """
 
+import signal
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -190,7 +193,15 @@ def clean() -> None:
 
 
 def main() -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored, and that is to stay
+            signal.signal(number, _end)
     app()
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    """Unwind, so that everything is removed, and end with the shell's status for the signal."""
+    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

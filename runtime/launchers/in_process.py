@@ -14,7 +14,7 @@ from tidemill.actors.messages import ActorName, ComputeToEngine, EngineToCompute
 from tidemill.actors.wiring import LINKS, LinkSpec
 from tidemill.runtime.assembly import build_actor, prepare_actor
 from tidemill.runtime.cell_spec import CellSpec
-from tidemill.runtime.launchers.launcher import ActorDiedError
+from tidemill.runtime.launchers.launcher import ActorDiedError, CellClosedError
 from tidemill.runtime.links.queue_link import QueueLink
 from tidemill.runtime.region import Region
 from tidemill.runtime.run_directory import RunDirectory
@@ -95,10 +95,6 @@ class InProcessCell:
     def wake_fds(self) -> list[int]:
         return [fd for actor in self._actors.values() for fd in actor.wake_fds]
 
-    def stop(self) -> None:
-        for actor in self._actors.values():
-            actor.stop(drain=False)
-
     def _choose(self, choices: Sequence[LinkSpec | ActorName]) -> LinkSpec | ActorName:
         if self._random is not None:
             return self._random.choice(choices)
@@ -118,6 +114,7 @@ class InProcessLauncher:
     def __init__(self, seed: int | None = None) -> None:
         self._seed = seed
         self._cell: InProcessCell | None = None
+        self._actors: dict[ActorName, Actor] = {}
         self._arena: Region | None = None
         self._run_directory = RunDirectory.create()
         self.counters: Counters = new_counters()
@@ -133,15 +130,18 @@ class InProcessLauncher:
         self._arena = Region.create("arena", spec.arena.plan.arena_bytes, self._run_directory.path)
         self._arena.advise_huge_pages()
         arena = self._arena.array
-        actors = {name: build_actor(name, spec, _arena_of(name, arena), self.counters) for name in ACTORS}
-        self._cell = InProcessCell(actors, clock_ns=time.perf_counter_ns, seed=self._seed)
+        for name in ACTORS:  # kept one by one: if a later one cannot be built, `close` still ends the reader's threads
+            self._actors[name] = build_actor(name, spec, _arena_of(name, arena), self.counters)
+        self._cell = InProcessCell(self._actors, clock_ns=time.perf_counter_ns, seed=self._seed)
         self._cell.start()
 
     def send(self, message: EngineToCompute) -> None:
+        self._check_open()
         assert self._cell is not None
         self._cell.send(message)
 
     def receive(self, timeout_s: float) -> Sequence[ComputeToEngine]:
+        self._check_open()
         assert self._cell is not None
         until = time.monotonic() + timeout_s
         while True:
@@ -156,16 +156,31 @@ class InProcessLauncher:
             if answers or remaining <= 0:
                 return answers  # type: ignore[return-value]  # the link's union
             if not worked:
-                select.select(self._cell.wake_fds(), [], [], remaining)
+                self._await_device(remaining)
 
     def close(self) -> None:
-        if self._cell is not None:
-            self._cell.stop()
+        try:
+            for actor in self._actors.values():
+                actor.stop(drain=False)
+        finally:
+            self._actors.clear()
             self._cell = None
-        if self._arena is not None:
-            self._arena.close()
-            self._arena = None
-        self._run_directory.remove()
+            if self._arena is not None:
+                self._arena.close()
+                self._arena = None
+            self._run_directory.remove()
+
+    def _check_open(self) -> None:
+        if self._cell is None:
+            raise CellClosedError("the cell is closed; open the model again")
+
+    def _await_device(self, timeout_s: float) -> None:
+        """poll, not select: a program with more than 1024 open files has larger fds."""
+        assert self._cell is not None
+        poller = select.poll()
+        for fd in self._cell.wake_fds():
+            poller.register(fd, select.POLLIN)
+        poller.poll(max(1, int(timeout_s * 1000)))
 
 
 def _arena_of(

@@ -12,6 +12,10 @@ class ActorDiedError(RuntimeError):
     """An actor ended that should not have. Names it, how it ended, and what it did last."""
 
 
+class CellClosedError(RuntimeError):
+    """Something was asked of a cell after `close`."""
+
+
 class Launcher(Protocol):
     """`prepare` → `start` → `send`/`receive` … → `close`. After an error of any of them only `close` is called."""
 
@@ -33,10 +37,13 @@ class Launcher(Protocol):
         """Create the regions and start the actors. Raises ActorDiedError, RegionError."""
         ...
 
-    def send(self, message: EngineToCompute) -> None: ...
+    def send(self, message: EngineToCompute) -> None:
+        """Raises CellClosedError."""
+        ...
 
     def receive(self, timeout_s: float) -> Sequence[ComputeToEngine]:
-        """Messages that came, waiting for at most `timeout_s` for the first. Raises ActorDiedError."""
+        """Messages that came, waiting for at most `timeout_s` for the first. Raises ActorDiedError,
+        CellClosedError."""
         ...
 
     def close(self) -> None:

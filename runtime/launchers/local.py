@@ -17,11 +17,11 @@ from tidemill.actors.counters import Counter, Counters, new_counters
 from tidemill.actors.messages import ActorName, ComputeToEngine, EngineToCompute
 from tidemill.actors.wiring import LINKS, get_link
 from tidemill.runtime.cell_spec import CellRegions, CellSpec
-from tidemill.runtime.control import ControlMessage, ControlSocket, Failed, Hello, Ready, Start, Stop
+from tidemill.runtime.control import ControlMessage, ControlSocket, Failed, Hello, PeerGoneError, Ready, Start, Stop
 from tidemill.runtime.environment import child_environment
 from tidemill.runtime.host import drain_fifo, open_fifo
 from tidemill.runtime.launchers.exit_words import describe_exit
-from tidemill.runtime.launchers.launcher import ActorDiedError
+from tidemill.runtime.launchers.launcher import ActorDiedError, CellClosedError
 from tidemill.runtime.links.ring_link import RingLink
 from tidemill.runtime.memory import out_of_memory_kills
 from tidemill.runtime.region import Region
@@ -59,6 +59,7 @@ class LocalLauncher:
         self._from_compute: RingLink
         self._poller = select.poll()
         self._wake_fd = -1
+        self._closed = False
         self._kills_before = out_of_memory_kills()
 
     def prepare(self, model_directory: str, *, threads: int) -> None:
@@ -88,9 +89,11 @@ class LocalLauncher:
         self._await_all(Ready, READY_DEADLINE_S)
 
     def send(self, message: EngineToCompute) -> None:
+        self._check_open()
         self._to_compute.send(message)
 
     def receive(self, timeout_s: float) -> Sequence[ComputeToEngine]:
+        self._check_open()
         until = time.monotonic() + timeout_s
         while True:
             messages: list[ComputeToEngine] = []
@@ -107,6 +110,7 @@ class LocalLauncher:
                 self._from_compute.set_sleeping(False)
 
     def close(self) -> None:
+        self._closed = True
         try:
             for child in self._children:
                 try:
@@ -126,15 +130,21 @@ class LocalLauncher:
             self._fds.clear()
             self._run_directory.remove()
 
+    def _check_open(self) -> None:
+        """The numbers of closed fds belong to whoever opened files since: they must not be read or written."""
+        if self._closed:
+            raise CellClosedError("the cell is closed; open the model again")
+
     # --- children
 
     def _spawn(self, name: ActorName, model_directory: str, threads: int) -> None:
         ours, theirs = socket.socketpair()
         arguments = ["--actor", name, "--control-fd", str(theirs.fileno()), "--threads", str(threads)]
+        arguments += ["--launcher-id", str(os.getpid())]
         arguments += ["--model", model_directory, "--run-directory", str(self._run_directory.path)]
         with theirs, self._run_directory.stderr(name).open("wb") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tidemill.runtime.host", *arguments],
+                [sys.executable, "-P", "-m", "tidemill.runtime.host", *arguments],  # -P: the cwd is not on the path
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,
@@ -176,7 +186,7 @@ class LocalLauncher:
                 continue
             try:
                 message = child.control.receive(0)
-            except EOFError:
+            except PeerGoneError:
                 raise self._death(child, None) from None
             if isinstance(message, Failed):
                 raise self._death(child, message)

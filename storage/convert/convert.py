@@ -1,8 +1,12 @@
 """Converts a source model into a model directory, and checks one against its source."""
 
-from collections.abc import Callable
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from tidemill.storage.convert.gguf_source import GgufSource
@@ -13,8 +17,9 @@ from tidemill.storage.errors import CorruptDataError, FormatError, SourceError
 from tidemill.storage.ids import TableId
 from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import load_manifest
-from tidemill.storage.model_writer import write_model
+from tidemill.storage.model_writer import partial_directory, write_model
 from tidemill.storage.shard_reader import load_extents, read_permutation
+from tidemill.storage.shard_writer import write_error
 
 Progress = Callable[[int, int], None]  # done bytes, total bytes
 
@@ -48,15 +53,16 @@ def convert_model(
         tables = plan_tables(tensors, codec, neuron_order)
         total = sum(table.bundle_count * table.bundle_bytes for table in tables)
         counter = _Counter(total, on_progress)
-        return write_model(
-            destination,
-            decoder=tensors.decoder,
-            source=tensors.source,
-            tables=tables,
-            read_bundles=BundleReader(tensors, tables, neuron_order).read,
-            files=tensors.files,
-            on_bytes=counter.add,
-        )
+        with _only_writer(destination):
+            return write_model(
+                destination,
+                decoder=tensors.decoder,
+                source=tensors.source,
+                tables=tables,
+                read_bundles=BundleReader(tensors, tables, neuron_order).read,
+                files=tensors.files,
+                on_bytes=counter.add,
+            )
     finally:
         tensors.close()
 
@@ -66,6 +72,7 @@ def verify_conversion(source: Path, destination: Path, *, on_progress: Progress 
     manifest = load_manifest(destination)
     tensors = open_source(source)
     try:
+        _verify_description(destination, manifest, tensors)
         reader = BundleReader(tensors, manifest.tables, _stored_order(destination, manifest))
         counter = _Counter(sum(extent.bytes for extent in manifest.extents), on_progress)
         for index, extent in enumerate(manifest.extents):
@@ -78,12 +85,49 @@ def verify_conversion(source: Path, destination: Path, *, on_progress: Progress 
                 table = manifest.tables[extent.table]
                 raise CorruptDataError(
                     f"{destination}: bundles {extent.bundle_start}..{extent.bundle_stop} of {table.role} layer "
-                    f"{table.layer} differ from "
-                    f"{source}; convert the model again"
+                    f"{table.layer} differ from {source}; convert the model again"
                 )
             counter.add(extent.bytes)
     finally:
         tensors.close()
+
+
+def _verify_description(destination: Path, manifest: Manifest, tensors: TensorSource) -> None:
+    if manifest.decoder != tensors.decoder:
+        ours, theirs = msgspec.structs.asdict(manifest.decoder), msgspec.structs.asdict(tensors.decoder)
+        fields = ", ".join(f"{name} {ours[name]!r} / {theirs[name]!r}" for name in ours if ours[name] != theirs[name])
+        raise CorruptDataError(
+            f"{destination}: the source's decoder is another one ({fields}); convert the model again"
+        )
+    stored = {file.file for file in manifest.files}
+    for name in sorted(stored | tensors.files.keys()):
+        path = destination / name
+        data = path.read_bytes() if name in stored and path.is_file() else None
+        if data != tensors.files.get(name):
+            raise CorruptDataError(f"{path} differs from what its source gives; convert the model again")
+
+
+@contextmanager
+def _only_writer(destination: Path) -> Iterator[None]:
+    """Two conversions to one destination would write into each other's shards: the second is refused. The lock is on
+    the partial directory itself, so it leaves no file and ends with its process."""
+    partial = partial_directory(destination)
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        handle = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise write_error(partial, error) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise FormatError(f"{partial} is being written by another conversion; wait for it or end it") from None
+    except OSError:
+        pass  # a file system without locks: as good as it gets there
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def _stored_order(directory: Path, manifest: Manifest) -> NeuronOrder | None:

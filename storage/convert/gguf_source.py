@@ -1,26 +1,25 @@
-"""A GGUF file, dequantised to bf16 row by row. Only the metadata goes through gguf's memory map."""
+"""A GGUF file, dequantised to bf16 row by row. Nothing of it is mapped or held."""
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import gguf
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from tidemill.storage.checksums import digest
 from tidemill.storage.convert.decoder_config import read_decoder_spec
 from tidemill.storage.convert.gguf_config import GgufMetadata, llama3_scaling, read_gguf_config
+from tidemill.storage.convert.gguf_header import GgufTensor, read_gguf_header
 from tidemill.storage.convert.gguf_tokenizer import build_tokenizer_files
-from tidemill.storage.convert.tensor_source import read_exactly
+from tidemill.storage.convert.tensor_source import read_exactly, sample_digest
 from tidemill.storage.errors import SourceError, UnsupportedModelError
 from tidemill.storage.manifest import Element, Source
 
 TYPES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q5_K", "Q6_K")
-HEADER_BYTES = 1 << 16  # enough of the file's start to tell two files apart, with its size
+ROPE_FACTORS = "rope_freqs.weight"  # no weight of the decoder: becomes its rope scaling
 NAMES: Mapping[str, str] = {
     "input_layernorm.weight": "attn_norm.weight",
     "self_attn.q_proj": "attn_q",
@@ -42,24 +41,14 @@ MODEL_NAMES: Mapping[str, str] = {
 }
 
 
-class _Tensor(NamedTuple):
-    kind: gguf.GGMLQuantizationType
-    offset: int
-    row_bytes: int
-    shape: tuple[int, ...]
-
-
 class GgufSource:
     """Implements TensorSource under Hugging Face names. Matrices become bf16 (round to nearest even), vectors stay
     f32."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        reader = _open(path)
-        metadata = GgufMetadata({key: field.contents() for key, field in reader.fields.items()})
-        self._tensors = {tensor.name: _describe(path, tensor) for tensor in reader.tensors}
-        self._note = _note(self._tensors)
-        del reader
+        header = read_gguf_header(path)
+        metadata, self._tensors = GgufMetadata(header.values), header.tensors
         embed = self._get("token_embd.weight")
         config = read_gguf_config(
             metadata,
@@ -67,9 +56,10 @@ class GgufSource:
             tied="output.weight" not in self._tensors,
             qkv_bias="blk.0.attn_q.bias" in self._tensors,
         )
-        if "rope_freqs.weight" in self._tensors:
-            factors = self._floats("rope_freqs.weight", 0, 1)[0]
-            config["rope_scaling"] = llama3_scaling(factors, float(str(config.get("rope_theta", 1e4))))
+        _check_types(path, self._tensors)
+        if ROPE_FACTORS in self._tensors:
+            factors = self._floats(ROPE_FACTORS, 0, 1)[0]
+            config["rope_scaling"] = llama3_scaling(factors, float(str(config["rope_theta"])))
         self.decoder = read_decoder_spec(config)
         if self.decoder.family == "gemma3":  # GGUF stores Gemma's norms with the 1 added
             self.decoder = msgspec.structs.replace(self.decoder, norm_weight_offset=0.0)
@@ -78,9 +68,11 @@ class GgufSource:
 
     @property
     def source(self) -> Source:
-        size = self._path.stat().st_size
-        head = read_exactly(self._path, 0, min(size, HEADER_BYTES))
-        return Source(kind="gguf", name=self._path.name, fingerprint=f"{size}-{digest(head)}", note=self._note)
+        note = _note(self._tensors)
+        return Source(kind="gguf", name=self._path.name, fingerprint=sample_digest(self._path), note=note)
+
+    def others(self, names: Collection[str]) -> list[str]:
+        return sorted(set(self._tensors) - {self._gguf_name(name) for name in names} - {ROPE_FACTORS})
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self._get(self._gguf_name(name)).shape
@@ -127,7 +119,9 @@ class GgufSource:
             return rows.view(np.float32)
         if tensor.kind == gguf.GGMLQuantizationType.F16:
             return rows.view(np.float16).astype(np.float32)
-        values: npt.NDArray[np.float32] = gguf.quants.dequantize(rows, tensor.kind)
+        # Blocks are any bits: scales of a hostile file may overflow, which is theirs to answer for.
+        with np.errstate(all="ignore"):
+            values: npt.NDArray[np.float32] = gguf.quants.dequantize(rows, tensor.kind)
         return values
 
     def _gguf_name(self, name: str) -> str:
@@ -143,7 +137,7 @@ class GgufSource:
             rest = f"{NAMES[module]}.{kind}"
         return f"blk.{layer}.{rest}"
 
-    def _get(self, stored: str) -> _Tensor:
+    def _get(self, stored: str) -> GgufTensor:
         if stored not in self._tensors:
             raise SourceError(
                 f"{self._path} has no tensor {stored!r}; the file is incomplete or of another architecture"
@@ -152,36 +146,26 @@ class GgufSource:
 
 
 def to_bf16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
-    """Round f32 to bf16 bits, to nearest, ties to even."""
+    """Round f32 to bf16 bits, to nearest, ties to even. Values that are no numbers stay none."""
     bits = np.ascontiguousarray(values).view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    broken = np.isnan(values)
+    if (
+        broken.any()
+    ):  # rounding up would carry into the sign; the quiet bit keeps the mantissa from becoming infinity's 0
+        rounded[broken] = (bits[broken] >> 16 | 0x40).astype(np.uint16)
+    return rounded
 
 
-def _open(path: Path) -> gguf.GGUFReader:
-    try:
-        return gguf.GGUFReader(path)
-    except (ValueError, IndexError, KeyError, OverflowError, OSError, TypeError, AttributeError, MemoryError) as error:
-        raise SourceError(f"{path} is not a readable GGUF file: {error}") from None
+def _check_types(path: Path, tensors: Mapping[str, GgufTensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.kind.name not in TYPES:
+            raise UnsupportedModelError(
+                f"{path}: tensor {name} has type {tensor.kind.name}; supported are {', '.join(TYPES)}"
+            )
 
 
-def _describe(path: Path, tensor: gguf.ReaderTensor) -> _Tensor:
-    kind = tensor.tensor_type
-    if kind.name not in TYPES:
-        raise UnsupportedModelError(
-            f"{path}: tensor {tensor.name} has type {kind.name}; supported are {', '.join(TYPES)}"
-        )
-    shape = tuple(int(size) for size in reversed(tensor.shape.tolist()))
-    rows = shape[0] if len(shape) > 1 else 1
-    size = int(tensor.n_bytes)
-    if len(shape) > 2 or size % rows or int(tensor.data_offset) + size > path.stat().st_size:
-        raise SourceError(
-            f"{path}: tensor {tensor.name} of shape {list(shape)} has {size} bytes at {tensor.data_offset}: it is "
-            "damaged"
-        )
-    return _Tensor(kind, int(tensor.data_offset), size // rows, shape)
-
-
-def _note(tensors: Mapping[str, _Tensor]) -> str:
+def _note(tensors: Mapping[str, GgufTensor]) -> str:
     kinds = Counter(tensor.kind.name for tensor in tensors.values() if len(tensor.shape) > 1)
     if set(kinds) <= {"BF16"}:
         return ""

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from tidemill.storage.convert.gguf_config import GgufMetadata
-from tidemill.storage.errors import SourceError, UnsupportedModelError
+from tidemill.storage.errors import SourceError, StorageError, UnsupportedModelError
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # tokenizer.ggml.token_type
 WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-SPLITS: Mapping[str, str] = {"llama-bpe": WORDS % r"\p{N}{1,3}", "qwen2": WORDS % r"\p{N}"}
+LLAMA3 = ("llama-bpe", "llama3", "llama-v3")  # one pre-tokenizer under the names that its files use
+SPLITS: Mapping[str, str] = {**dict.fromkeys(LLAMA3, WORDS % r"\p{N}{1,3}"), "qwen2": WORDS % r"\p{N}"}
 BPE_KINDS = ("smollm", "gpt-2", "default", *SPLITS)
 
 
@@ -19,15 +20,14 @@ def build_tokenizer_files(metadata: GgufMetadata) -> dict[str, bytes]:
     tokens, kinds = _strings(metadata, "tokens"), _integers(metadata, "token_type")
     if len(tokens) != len(kinds) or not tokens:
         raise SourceError(f"the GGUF file has {len(tokens)} tokens and {len(kinds)} token types; it is damaged")
-    model = metadata.get("tokenizer.ggml.model")
-    if model == "gpt2":
-        tokenizer = _byte_level_bpe(metadata, tokens)
-    elif model == "llama":
-        tokenizer = _sentencepiece_bpe(metadata, tokens)
-    else:
-        raise UnsupportedModelError(f"GGUF tokenizer {model!r} is not supported; supported: gpt2, llama")
-    _add_tokens(tokenizer, tokens, kinds)
-    _prepend_bos(metadata, tokenizer, tokens)
+    try:
+        tokenizer = _build(metadata, tokens)
+        _add_tokens(tokenizer, tokens, kinds)
+        _prepend_bos(metadata, tokenizer, tokens)
+    except StorageError:
+        raise
+    except Exception as error:  # the tokenizers library raises plain Exception
+        raise SourceError(f"the GGUF file's tokenizer is inconsistent: {error}"[:500]) from error
     files = {"tokenizer.json": tokenizer.to_str().encode(), "tokenizer_config.json": _config(metadata, tokens)}
     template = metadata.find("tokenizer.chat_template")
     if isinstance(template, str):
@@ -35,13 +35,24 @@ def build_tokenizer_files(metadata: GgufMetadata) -> dict[str, bytes]:
     return files
 
 
+def _build(metadata: GgufMetadata, tokens: Sequence[str]) -> Tokenizer:
+    model = metadata.get("tokenizer.ggml.model")
+    if model == "gpt2":
+        return _byte_level_bpe(metadata, tokens)
+    if model == "llama":
+        return _sentencepiece_bpe(metadata, tokens)
+    raise UnsupportedModelError(f"GGUF tokenizer {model!r:.200} is not supported; supported: gpt2, llama")
+
+
 def _byte_level_bpe(metadata: GgufMetadata, tokens: Sequence[str]) -> Tokenizer:
-    kind = str(metadata.find("tokenizer.ggml.pre") or "default")
+    kind = _pre_tokenizer(metadata)
     if kind not in BPE_KINDS:
-        raise UnsupportedModelError(f"GGUF pre-tokenizer {kind!r} is not supported; supported: {', '.join(BPE_KINDS)}")
+        raise UnsupportedModelError(
+            f"GGUF pre-tokenizer {kind!r:.200} is not supported; supported: {', '.join(BPE_KINDS)}"
+        )
     merges = [tuple(merge.split(" ", 1)) for merge in _strings(metadata, "merges")]
     vocab = {token: i for i, token in enumerate(tokens)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=kind == "llama-bpe"))  # type: ignore[arg-type]
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=kind in LLAMA3))  # type: ignore[arg-type]
     if kind in SPLITS:
         split = pre_tokenizers.Split(Regex(SPLITS[kind]), behavior="isolated")
         steps = [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
@@ -60,12 +71,12 @@ def _byte_level_bpe(metadata: GgufMetadata, tokens: Sequence[str]) -> Tokenizer:
 def _sentencepiece_bpe(metadata: GgufMetadata, tokens: Sequence[str]) -> Tokenizer:
     """SentencePiece BPE: merges in the order of the merged pieces' scores, unknown characters as bytes."""
     scores = metadata.get("tokenizer.ggml.scores")
-    if not isinstance(scores, list) or len(scores) != len(tokens):
+    if not isinstance(scores, list) or len(scores) != len(tokens) or not all(isinstance(s, float) for s in scores):
         raise SourceError("the GGUF file's tokenizer has no score for each token; it is damaged")
     vocab = {token: i for i, token in enumerate(tokens)}
     merges = _merges(vocab, scores)
-    unknown = metadata.find("tokenizer.ggml.unknown_token_id")
-    unknown_token = tokens[unknown] if isinstance(unknown, int) else None
+    unknown = metadata.find_token("unknown", len(tokens))
+    unknown_token = tokens[unknown] if unknown is not None else None
     tokenizer = Tokenizer(
         models.BPE(vocab=vocab, merges=merges, unk_token=unknown_token, fuse_unk=True, byte_fallback=True)
     )
@@ -102,13 +113,20 @@ def _add_tokens(tokenizer: Tokenizer, tokens: Sequence[str], kinds: Sequence[int
 
 
 def _adds_bos(metadata: GgufMetadata) -> bool:
+    """Files that don't say: SentencePiece models begin with `bos`, and Llama 3's do."""
     flag = metadata.find("tokenizer.ggml.add_bos_token")
-    return bool(flag) if flag is not None else metadata.get("tokenizer.ggml.model") == "llama"
+    if flag is not None:
+        return bool(flag)
+    return metadata.get("tokenizer.ggml.model") == "llama" or _pre_tokenizer(metadata) in LLAMA3
+
+
+def _pre_tokenizer(metadata: GgufMetadata) -> str:
+    return str(metadata.find("tokenizer.ggml.pre") or "default")
 
 
 def _prepend_bos(metadata: GgufMetadata, tokenizer: Tokenizer, tokens: Sequence[str]) -> None:
-    bos = metadata.find("tokenizer.ggml.bos_token_id")
-    if _adds_bos(metadata) and isinstance(bos, int):
+    bos = metadata.find_token("bos", len(tokens))
+    if _adds_bos(metadata) and bos is not None:
         tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{tokens[bos]} $A", pair=f"{tokens[bos]} $A {tokens[bos]} $B", special_tokens=[(tokens[bos], bos)]
         )

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,12 +12,15 @@ import numpy.typing as npt
 
 from tidemill.storage.checksums import digest
 from tidemill.storage.convert.decoder_config import read_decoder_spec
-from tidemill.storage.convert.tensor_source import read_exactly
+from tidemill.storage.convert.tensor_source import read_exactly, sample_digest
 from tidemill.storage.errors import SourceError, UnsupportedModelError
 from tidemill.storage.manifest import ELEMENT_BYTES, Element, Source
 
 HEADER_BYTES_MAX = 100 << 20
+DIMENSIONS_MAX = 8
+ROWS_BYTES = 8 << 20  # of a tensor held at once to compare it
 ELEMENTS: Mapping[str, Element] = {"BF16": "bf16", "F16": "f16", "F32": "f32"}
+HEAD, EMBED = "lm_head.weight", "model.embed_tokens.weight"
 KEPT_FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
     "chat_template.jinja",
@@ -48,14 +51,16 @@ class SafetensorsSource:
         self._paths = _find_files(directory)
         self._tensors: dict[str, _Tensor] = {}
         for path in self._paths:
-            self._tensors.update(_read_header(path))
+            self._add(path, _read_header(path))
         self.files = self._read_files()
+        self._note = self._untie()
 
     @property
     def source(self) -> Source:
-        stamps = [(path.name, path.stat().st_size, digest(_header_bytes(path))) for path in self._paths]
+        stamps = [(path.name, sample_digest(path), digest(_header_bytes(path))) for path in self._paths]
         fingerprint = digest(msgspec.json.encode([stamps, sorted((k, digest(v)) for k, v in self.files.items())]))
-        return Source(kind="safetensors", name=self._directory.resolve().name, fingerprint=fingerprint, note="")
+        name = self._directory.resolve().name
+        return Source(kind="safetensors", name=name, fingerprint=fingerprint, note=self._note)
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self._get(name).shape
@@ -73,8 +78,38 @@ class SafetensorsSource:
     def close(self) -> None:
         """Nothing is held open."""
 
+    def others(self, names: Collection[str]) -> list[str]:
+        """Rotary frequencies follow from the configuration; a head that is tied is the embedding again."""
+        tied = {HEAD} if self.decoder.tied_head else set()
+        return sorted(n for n in set(self._tensors) - set(names) - tied if not n.endswith(".rotary_emb.inv_freq"))
+
+    def _add(self, path: Path, tensors: Mapping[str, _Tensor]) -> None:
+        twice = sorted(self._tensors.keys() & tensors.keys())
+        if twice:
+            raise SourceError(f"{path} holds tensor {twice[0]} that another file of the model holds too; keep one")
+        self._tensors.update(tensors)
+
+    def _untie(self) -> str:
+        """A configuration may claim a tied head while the file holds two different matrices; as in transformers, the
+        weights are right. Returns what to note about it."""
+        if not self.decoder.tied_head or HEAD not in self._tensors or self._are_equal(HEAD, EMBED):
+            return ""
+        self.decoder = msgspec.structs.replace(self.decoder, tied_head=False)
+        return (
+            "the configuration ties the head to the embedding, the checkpoint holds two different ones: both are kept"
+        )
+
+    def _are_equal(self, name: str, other: str) -> bool:
+        left, right = self._get(name), self._get(other)
+        if (left.shape, left.element) != (right.shape, right.element) or len(left.shape) != 2:
+            return False
+        step = max(1, ROWS_BYTES // (left.shape[1] * ELEMENT_BYTES[left.element]))
+        starts = range(0, left.shape[0], step)
+        blocks = ((start, min(start + step, left.shape[0])) for start in starts)
+        return all(np.array_equal(self.rows(name, *block), self.rows(other, *block)) for block in blocks)
+
     def _get(self, name: str) -> _Tensor:
-        tensor = self._tensors.get(name) or self._tensors.get("language_model." + name)
+        tensor = self._tensors.get(name)
         if tensor is None:
             raise SourceError(
                 f"{self._directory} has no tensor {name!r}; the checkpoint is incomplete or of another architecture"
@@ -120,7 +155,7 @@ def _find_files(directory: Path) -> list[Path]:
             if not (directory / name).exists():
                 raise SourceError(f"{directory / name} is missing; {index.name} needs it: download the model again")
         return [directory / name for name in names]
-    if any(directory.glob("*.bin")) or any(directory.glob("*.pt*")):
+    if any(directory.glob("*.bin")) or any(directory.glob("*.pt*")) or any(directory.glob("*.bin.index.json")):
         raise UnsupportedModelError(
             f"{directory} holds only pickled weights (.bin, .pt); loading those can run any code, so they are "
             "refused. Save the model as "
@@ -155,6 +190,8 @@ def _read_header(path: Path) -> dict[str, _Tensor]:
                 f"{path}: tensor {name} has type {entry.dtype}; supported are {', '.join(ELEMENTS)}"
             )
         start, stop = entry.data_offsets
+        if len(entry.shape) > DIMENSIONS_MAX:  # before they are multiplied, which takes for ever for very many
+            raise SourceError(f"{path}: tensor {name} has {len(entry.shape)} dimensions, at most {DIMENSIONS_MAX}")
         count = 1
         for dimension in entry.shape:
             count *= dimension

@@ -1,15 +1,19 @@
 """What a conversion reads from: tensors by their Hugging Face names, row by row."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from tidemill.storage.checksums import digest
 from tidemill.storage.decoder_spec import DecoderSpec
 from tidemill.storage.errors import SourceError
 from tidemill.storage.manifest import Element, Source
+
+SAMPLES = 64
+SAMPLE_BYTES = 4096
 
 
 class TensorSource(Protocol):
@@ -32,7 +36,21 @@ class TensorSource(Protocol):
         """Rows [start, stop) as bytes [N, row bytes]; a vector is one row."""
         ...
 
+    def others(self, names: Collection[str]) -> list[str]:
+        """Tensors that are none of `names` and that a decoder computes with: there should be none."""
+        ...
+
     def close(self) -> None: ...
+
+
+def sample_digest(path: Path) -> str:
+    """Tells a file from others of its size and header by samples spread over its content: two trainings of one model
+    differ in nearly every weight. What a resumed conversion goes by; reading all would double its I/O."""
+    size = path.stat().st_size
+    last = max(0, size - SAMPLE_BYTES)
+    offsets = sorted({last * i // (SAMPLES - 1) for i in range(SAMPLES)})
+    samples = [read_exactly(path, offset, min(SAMPLE_BYTES, size)) for offset in offsets]
+    return f"{size}-{digest(b''.join(samples))}"
 
 
 def read_exactly(path: Path, offset: int, size: int) -> bytes:

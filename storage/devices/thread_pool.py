@@ -112,6 +112,8 @@ class ThreadPoolDevice:
                     self._read(request, bounce)
                 except (StorageError, OSError) as failure:
                     error = str(failure)
+                except Exception as failure:  # noqa: BLE001  # an unanswered ticket would be waited for for ever
+                    error = f"{type(failure).__name__}: {failure}"
             self._give(ReadOutcome(request.ticket, error, cancelled))
         bounce.close()
 
@@ -169,10 +171,12 @@ class ThreadPoolDevice:
             os.posix_fadvise(self._fd(request.shard), request.offset, len(target), os.POSIX_FADV_DONTNEED)
 
     def _preadv(self, shard: int, target: memoryview, offset: int) -> int:
+        fd = self._fd(shard)
+        was_direct = self._mode == "direct"  # before the read: another thread may fall back while this one is refused
         try:
-            return os.preadv(self._fd(shard), [target], offset)
+            return os.preadv(fd, [target], offset)
         except OSError as error:
-            if error.errno == errno.EINVAL and self._mode == "direct":
+            if error.errno == errno.EINVAL and was_direct:
                 self._fall_back()
                 return self._preadv(shard, target, offset)
             raise DeviceError(f"{self._shards[shard]} at offset {offset}: {error.strerror}") from error
@@ -222,5 +226,4 @@ class _Bounce:
 
 
 def _clear_direct(fd: int) -> None:
-
     fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) & ~O_DIRECT)

@@ -8,6 +8,7 @@ from tests.fakes.resident import greedy, resident_decoder
 from tests.system.engines import GREEDY, arena_of, options, tokens_of
 from tidemill.runtime.engine import Engine
 from tidemill.runtime.events import TokenGenerated
+from tidemill.runtime.launchers.launcher import CellClosedError
 from tidemill.runtime.options import LauncherName
 
 PROMPT = [5, 80, 33, 2, 61, 17, 9, 40]
@@ -70,3 +71,20 @@ class LauncherContract:
         assert report.peak_bytes is not None
         assert report.overhead_bytes is not None
         assert report.peak_bytes > report.overhead_bytes > 0
+
+    def test_a_second_generation_ends_the_first_instead_of_mixing_with_it(self, tiny: Path) -> None:
+        with self.open(tiny) as engine:
+            expected = tokens_of(engine, [9, 9, 7], 4)
+            first = engine.generate(PROMPT, max_tokens=8, sampling=GREEDY, stop_ids=())
+            assert any(isinstance(event, TokenGenerated) for event in first)
+            first = engine.generate(PROMPT, max_tokens=8, sampling=GREEDY, stop_ids=())
+            next(event for event in first if isinstance(event, TokenGenerated))
+            assert tokens_of(engine, [9, 9, 7], 4) == expected
+            with pytest.raises(RuntimeError, match="another generation was begun"):
+                next(first)
+
+    def test_a_closed_engine_says_so(self, tiny: Path) -> None:
+        with self.open(tiny) as engine:
+            tokens_of(engine, PROMPT, 2)
+        with pytest.raises(CellClosedError, match="open the model again"):
+            tokens_of(engine, [9, 9, 7], 1)

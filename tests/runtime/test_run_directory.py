@@ -1,11 +1,13 @@
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tidemill.runtime.run_directory import RunDirectory, clean_orphans, find_orphans, runs_directory
+from tidemill.runtime.run_directory import RunDirectory, RunDirectoryError, clean_orphans, find_orphans, runs_directory
 
 
 @pytest.fixture(autouse=True)
@@ -43,3 +45,31 @@ def test_a_directory_without_a_readable_pid_file_is_an_orphan() -> None:
     (runs_directory() / "broken").mkdir(parents=True)
     assert [orphan.process_id for orphan in find_orphans()] == [None]
     clean_orphans()
+
+
+def test_a_directory_whose_pid_file_is_not_written_yet_belongs_to_the_process_in_its_name() -> None:
+    (runs_directory() / f"{os.getpid()}-abcd").mkdir(parents=True)
+    assert find_orphans() == []
+
+
+def test_setting_the_clock_makes_no_orphan(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunDirectory.create()
+    real = psutil.boot_time()
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: real + 3600)
+    assert find_orphans() == []
+    run.remove()
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o755])
+def test_a_place_that_others_may_enter_is_refused(mode: int) -> None:
+    runs_directory().mkdir()
+    runs_directory().chmod(mode)
+    with pytest.raises(RunDirectoryError, match=f"{stat.S_IMODE(mode):o}, expected"):
+        RunDirectory.create()
+
+
+def test_a_link_in_the_place_of_the_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    runs_directory().symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RunDirectoryError, match="not a directory of this user alone"):
+        RunDirectory.create()

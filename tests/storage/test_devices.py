@@ -1,6 +1,8 @@
+import contextlib
 import errno
 import fcntl
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -63,12 +65,17 @@ class TestRefusedDirectIo(ThreadPoolContract):
 
 
 class TestDirectIoRefusedAtTheFirstRead(ThreadPoolContract):
+    """All threads are refused at once: the first one's falling back must not make an error of the others' refusals."""
+
     @pytest.fixture(autouse=True)
     def refuse(self, monkeypatch: pytest.MonkeyPatch) -> None:
         real = os.preadv
+        together = threading.Barrier(3)
 
         def refusing(fd: int, buffers: list[memoryview], offset: int) -> int:
             if fcntl.fcntl(fd, fcntl.F_GETFL) & O_DIRECT:
+                with contextlib.suppress(threading.BrokenBarrierError):
+                    together.wait(0.2)
                 raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
             return real(fd, buffers, offset)
 
@@ -95,3 +102,23 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     device.close()
     assert error is not None
     assert "gone.arrow cannot be opened" in error
+
+
+@pytest.mark.parametrize("failure", [MemoryError("no room"), KeyError("surprise")])
+def test_whatever_goes_wrong_in_a_thread_is_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    """A ticket that is never answered is waited for for ever."""
+
+    def fail(*_: object) -> None:
+        raise failure
+
+    (tmp_path / "shard").write_bytes(bytes(4096))
+    monkeypatch.setattr("tidemill.storage.devices.thread_pool.verify_blocks", fail)
+    device = ThreadPoolDevice([tmp_path / "shard"], np.zeros(8192, np.uint8), depth=1, load_mode="buffered")
+    for ticket in (1, 2):  # the thread lives on
+        device.submit(ReadRequest(ticket, 0, 0, 10, 10, "raw", (0,), 0, 0), urgent=False)
+        error = DeviceContract().collect(device, 1)[ticket].error
+        assert error is not None
+        assert type(failure).__name__ in error
+    device.close()

@@ -1,6 +1,7 @@
 """Killed processes, hostile moments: an error within two seconds that names the actor, and nothing left behind."""
 
 import os
+import resource
 import shlex
 import shutil
 import signal
@@ -82,21 +83,26 @@ while True:
     assert list(runs_directory().iterdir()) == []
 
 
+def flip(path: Path, offset: int) -> None:
+    """In place: the file is read ahead meanwhile, and must not be seen truncated."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0] ^ 1
+        file.seek(offset)
+        file.write(bytes([byte]))
+
+
 def test_damaged_weights_end_the_step_with_the_place_and_the_engine_goes_on(tiny: Path, tmp_path: Path) -> None:
     copy = tmp_path / "damaged"
     shutil.copytree(tiny, copy)
     manifest = load_manifest(copy)
     extent = manifest.extents[manifest.layer_extents[5]]
     shard = copy / manifest.shards[0].file
-    data = bytearray(shard.read_bytes())
-    data[extent.offset] ^= 1
-    shard.write_bytes(data)
+    flip(shard, extent.offset)
     with Engine.open(options(copy, arena=arena_of(copy, 0.0))) as engine:
         with pytest.raises(StepFailedError, match=r"layer 0.*could not be read in 3 tries.*checksum.*doctor --deep"):
             tokens_of(engine, PROMPT, 1)
-        shard.write_bytes(
-            bytes(data[: extent.offset]) + bytes([data[extent.offset] ^ 1]) + bytes(data[extent.offset + 1 :])
-        )
+        flip(shard, extent.offset)
         assert len(tokens_of(engine, PROMPT, 3)) == 3
 
 
@@ -140,3 +146,87 @@ def test_a_missing_dev_shm_does_not_matter(tiny: Path) -> None:
     command = ["unshare", "--mount", "bash", "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
     assert done.stdout.strip() == "4", done.stderr
+
+
+def test_the_current_directory_is_not_imported_from(tiny: Path, tmp_path: Path) -> None:
+    """A model's own directory, or one full of scripts, is a place to run in: nothing there is code of ours."""
+    for name in ("select", "signal", "platform", "numpy", "tidemill"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from the current directory')")
+    program = "import sys; sys.path.remove(''); from tidemill.runtime.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "run", "-m", str(tiny), "-p", "w1 w2", "-n", "3"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_polite_end_leaves_nothing(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "tidemill.runtime.cli.main", "run", "-m", str(tiny), "-p", "w1 w2", "-n", "400"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        process.stdout.read(1)
+        children = [child.pid for child in psutil.Process(process.pid).children()]
+        process.send_signal(number)
+        process.communicate()  # closing our end first would make it a broken pipe
+    assert process.returncode == 128 + number
+    wait_until_gone(children)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert list(runs_directory().iterdir()) == []
+
+
+def test_actors_end_with_their_parent_though_a_process_that_it_forked_lives_on(tiny: Path, tmp_path: Path) -> None:
+    """A fork holds copies of the parent's ends of the control sockets."""
+    program = f"""
+from tests.system.engines import *
+import os, signal
+from pathlib import Path
+engine = Engine.open(options(Path({str(tiny)!r}), arena=arena_of(Path({str(tiny)!r}), 0.2)))
+forked = os.fork()
+if forked == 0:
+    signal.pause()
+print(forked, *engine._cell.launcher.process_ids().values(), flush=True)
+signal.pause()
+"""
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env=environment,
+    ) as parent:
+        assert parent.stdout is not None
+        forked, *process_ids = (int(word) for word in parent.stdout.readline().split())
+        parent.kill()
+    try:
+        wait_until_gone(process_ids)
+    finally:
+        os.kill(forked, signal.SIGKILL)
+
+
+def test_a_cell_in_one_process_that_cannot_be_built_leaves_no_thread(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader is built before compute: its threads are ended too (the guard of every test looks for them)."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr("tidemill.actors.compute.decoder.Decoder.__init__", refuse)
+    with pytest.raises(MemoryError, match="no room"):
+        Engine.open(options(tiny, launcher="in-process"))
+
+
+def test_many_open_files_do_not_matter(tiny: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(2048, hard), hard))
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        with Engine.open(options(tiny, launcher="in-process", arena=arena_of(tiny, 0.2))) as engine:
+            assert len(tokens_of(engine, PROMPT, 3)) == 3
+    finally:
+        for fd in files:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

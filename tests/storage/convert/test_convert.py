@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+import signal
 import struct
 from pathlib import Path
 
@@ -18,7 +20,14 @@ from tidemill.storage.convert.convert import convert_model, verify_conversion
 from tidemill.storage.convert.decoder_config import read_decoder_spec
 from tidemill.storage.convert.gguf_source import GgufSource, to_bf16
 from tidemill.storage.convert.safetensors_source import SafetensorsSource
-from tidemill.storage.errors import CorruptDataError, FormatError, SourceError, StorageError, UnsupportedModelError
+from tidemill.storage.errors import (
+    CorruptDataError,
+    DeviceError,
+    FormatError,
+    SourceError,
+    StorageError,
+    UnsupportedModelError,
+)
 from tidemill.storage.manifest_file import load_manifest
 from tidemill.storage.shard_reader import read_table
 
@@ -87,6 +96,53 @@ def test_verification_finds_a_source_that_differs(checkpoint: Path, copy: Path, 
     path.write_bytes(data)
     with pytest.raises(CorruptDataError, match="differ from"):
         verify_conversion(copy, tmp_path / "m")
+
+
+def test_verification_finds_another_decoder_and_another_tokenizer(copy: Path, tmp_path: Path) -> None:
+    convert_model(copy, tmp_path / "m")
+    config = json.loads((copy / "config.json").read_bytes())
+    (copy / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 99}))
+    with pytest.raises(CorruptDataError, match=r"another one \(max_context 256 / 99\)"):
+        verify_conversion(copy, tmp_path / "m")
+    (copy / "config.json").write_bytes((tmp_path / "m" / "config.json").read_bytes())
+    verify_conversion(copy, tmp_path / "m")
+    (tmp_path / "m" / "tokenizer.json").write_text("{}")
+    with pytest.raises(CorruptDataError, match=r"tokenizer\.json differs"):
+        verify_conversion(copy, tmp_path / "m")
+
+
+def test_only_one_conversion_writes_to_a_destination(copy: Path, tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    def meanwhile(done: int, total: int) -> None:
+        if not refused:
+            with pytest.raises(FormatError, match="being written by another conversion") as caught:
+                convert_model(copy, tmp_path / "m")
+            refused.append(str(caught.value))
+
+    convert_model(copy, tmp_path / "m", on_progress=meanwhile)
+    assert refused
+    verify_conversion(copy, tmp_path / "m")
+
+
+def test_a_conversion_that_was_killed_is_gone_on_with_and_gives_the_same_bytes(copy: Path, tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        convert_model(copy, tmp_path / "m", on_progress=lambda done, total: os.kill(os.getpid(), signal.SIGKILL))
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert (tmp_path / "m.partial").exists()
+    convert_model(copy, tmp_path / "m")  # the lock of the dead one is gone with it
+    verify_conversion(copy, tmp_path / "m")
+    expected = convert_model(copy, tmp_path / "whole")
+    assert load_manifest(tmp_path / "m") == expected
+    assert not (tmp_path / "m.partial").exists()
+
+
+def test_a_destination_that_cannot_be_made_is_told(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DeviceError, match="cannot write"):
+        convert_model(copy, tmp_path / "file" / "m")
 
 
 @pytest.mark.slow
@@ -168,6 +224,11 @@ def test_a_destination_in_the_hub_cache_or_in_use_is_refused(tmp_path: Path) -> 
 def test_bf16_rounds_to_nearest_even() -> None:
     bits = np.array([0x3F808000, 0x3F818000, 0x3F807FFF, 0x3F808001, 0xBF808000], np.uint32)
     assert to_bf16(bits.view(np.float32)).tolist() == [0x3F80, 0x3F82, 0x3F80, 0x3F81, 0xBF80]
+
+
+def test_bf16_keeps_infinity_and_what_is_no_number() -> None:
+    bits = np.array([0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001, 0x7FC10000, 0x7F800000, 0x7F7FFFFF], np.uint32)
+    assert to_bf16(bits.view(np.float32)).tolist() == [0x7FFF, 0xFFFF, 0x7FC0, 0x7FC1, 0x7F80, 0x7F80]
 
 
 @pytest.mark.slow

@@ -25,16 +25,17 @@ def sentencepiece(**changes: object) -> GgufMetadata:
     return GgufMetadata(values)
 
 
-def byte_level(pre: str) -> GgufMetadata:
+def byte_level(pre: str, **changes: object) -> GgufMetadata:
     alphabet = [chr(code) for code in (*range(33, 127), *range(161, 173), *range(174, 256), *range(256, 324))]
     tokens = [*alphabet, "12", "123"]
-    values = {
+    values: dict[str, object] = {
         "general.architecture": "llama",
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": pre,
         "tokenizer.ggml.tokens": tokens,
         "tokenizer.ggml.token_type": [NORMAL] * len(tokens),
         "tokenizer.ggml.merges": ["1 2", "12 3"],
+        **changes,
     }
     return GgufMetadata(values)
 
@@ -82,3 +83,36 @@ def test_each_pre_tokenizer_splits_digits_as_its_model_does(pre: str, count: int
 def test_a_tokenizer_that_cannot_be_rebuilt_says_why(metadata: GgufMetadata, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         build_tokenizer_files(metadata)
+
+
+@pytest.mark.parametrize(
+    ("pre", "added"), [("llama-bpe", True), ("llama3", True), ("smollm", False), ("qwen2", False), ("gpt-2", False)]
+)
+def test_a_file_that_does_not_say_begins_texts_as_its_model_does(pre: str, added: bool) -> None:
+    metadata = byte_level(pre, **{"tokenizer.ggml.bos_token_id": 0})
+    assert build(metadata).encode("12").tokens == (["!", "12"] if added else [*SPLIT[pre]])
+    assert build(byte_level(pre, **{"tokenizer.ggml.add_bos_token": False})).encode("12").tokens == SPLIT[pre]
+
+
+SPLIT = {"llama-bpe": ["12"], "llama3": ["12"], "smollm": ["1", "2"], "qwen2": ["1", "2"], "gpt-2": ["12"]}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tokenizer.ggml.merges": ["12"]},
+        {"tokenizer.ggml.merges": ["1 x2"]},
+        {"tokenizer.ggml.merges": ["1 missing"]},
+        {"tokenizer.ggml.bos_token_id": 1 << 31, "tokenizer.ggml.add_bos_token": True},
+        {"tokenizer.ggml.bos_token_id": -1, "tokenizer.ggml.add_bos_token": True},
+    ],
+)
+def test_merges_and_ids_that_fit_no_token_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(SourceError, match=r"inconsistent|expected 0\.\."):
+        build_tokenizer_files(byte_level("gpt-2", **changes))
+
+
+@pytest.mark.parametrize("changes", [{"tokenizer.ggml.scores": ["a"] * 268}, {"tokenizer.ggml.unknown_token_id": 4000}])
+def test_sentencepiece_values_that_fit_no_token_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(SourceError, match="damaged"):
+        build_tokenizer_files(sentencepiece(**changes))

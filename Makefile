@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODEL ?= smollm2-135m
 RAM ?= 400MiB
+BENCH ?= --ceilings none,$(RAM)
 PROMPT ?= Once upon a time, in a village by the sea, there lived
 SOURCES := runtime actors storage benchmarks tests
 
@@ -18,6 +19,10 @@ $(VENV)/run.stamp: pyproject.toml constraints.txt
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+$(VENV)/bench.stamp: $(VENV)/dev.stamp
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	@touch $@
 
 demo: $(VENV)/run.stamp
@@ -35,8 +40,10 @@ check: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 	$(BIN)/pytest -m "not slow and not system"
 
-bench: $(VENV)/dev.stamp
+# BENCH=... gives decode_vs_peers.py what it compares with: see its --help, and benchmarks/fixtures/widen.py for a model.
+bench: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/decode.py
+	$(BIN)/python benchmarks/decode_vs_peers.py --model $(MODEL) $(BENCH)
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff format $(SOURCES)

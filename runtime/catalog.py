@@ -2,11 +2,15 @@
 
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tidemill.runtime.environment import cache_directory
+from tidemill.storage.codecs.planes import EXCEPTION_BYTES
+from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.errors import StorageError
+from tidemill.storage.ids import TableId
 from tidemill.storage.manifest import Manifest, Plane
 from tidemill.storage.manifest_file import MANIFEST_FILE, load_manifest
 
@@ -42,6 +46,8 @@ class TableGroup:
     bundle_bytes: int
     decoded_bytes: int
     stored_bytes_per_plane: tuple[int, ...]
+    bits_per_weight: float  # on flash
+    exceptions: int | None  # weights that codes of planes cannot express; None without such codes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +139,7 @@ def describe_model(directory: Path) -> ModelDescription:
         vocab_size=spec.vocab_size,
         max_context=spec.max_context,
         tied_head=spec.tied_head,
-        parameters=sum(t.bundle_count * t.bundle_elements for t in manifest.tables if t.role != "permutation"),
+        parameters=_count_parameters(manifest),
         source=f"{manifest.source.kind}: {manifest.source.name}",
         note=manifest.source.note,
         shards=len(manifest.shards),
@@ -143,6 +149,16 @@ def describe_model(directory: Path) -> ModelDescription:
         bytes_per_token=sum(manifest.extents[i].bytes for i in lap),
         stored_bytes_per_token=sum(manifest.extents[i].stored_bytes for i in lap),
         tables=tuple(_groups(manifest)),
+    )
+
+
+def _count_parameters(manifest: Manifest) -> int:
+    """Each weight once: a tied head that is stored apart is the embedding again."""
+    twice = manifest.head_table if manifest.decoder.tied_head and manifest.find_table("head") is not None else None
+    return sum(
+        table.bundle_count * table.bundle_elements
+        for index, table in enumerate(manifest.tables)
+        if table.role != "permutation" and index != twice
     )
 
 
@@ -158,6 +174,7 @@ def _groups(manifest: Manifest) -> list[TableGroup]:
     groups: list[TableGroup] = []
     for (role, _, _), indices in alike.items():
         first = manifest.tables[indices[0]]
+        weights = sum(manifest.tables[i].bundle_count for i in indices) * first.bundle_elements
         groups.append(
             TableGroup(
                 role=role,
@@ -169,9 +186,25 @@ def _groups(manifest: Manifest) -> list[TableGroup]:
                 bundle_bytes=first.bundle_bytes,
                 decoded_bytes=sum(decoded[i] for i in indices),
                 stored_bytes_per_plane=tuple(map(sum, zip(*(stored[i] for i in indices), strict=True))),
+                bits_per_weight=8 * sum(map(sum, (stored[i] for i in indices))) / weights,
+                exceptions=_count_exceptions(manifest, indices),
             )
         )
     return groups
+
+
+def _count_exceptions(manifest: Manifest, tables: Sequence[int]) -> int | None:
+    if manifest.tables[tables[0]].planes[0].codec != "bf16-planes":
+        return None
+    count = 0
+    for table_id in tables:
+        table = manifest.tables[table_id]
+        codec = get_codec("bf16-planes")
+        for index in manifest.extents_of(TableId(table_id))[1::2]:
+            extent = manifest.extents[index]
+            least, _ = codec.placed_bytes(1, table, extent.bundle_stop - extent.bundle_start)
+            count += (extent.bytes - least) // EXCEPTION_BYTES
+    return count
 
 
 def _summarise(path: Path) -> ModelSummary:

@@ -19,6 +19,7 @@ from tidemill.runtime.launchers.launcher import Launcher
 from tidemill.runtime.ledger import Demands, Ledger, check_available, plan_ledger
 from tidemill.runtime.memory import PeakSampler, available_bytes, process_memory
 from tidemill.runtime.options import EngineOptions
+from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import load_manifest
 
@@ -105,7 +106,7 @@ def plan_cell(manifest: Manifest, options: EngineOptions, ledger: Ledger) -> Cel
 
 
 def _is_compressed(manifest: Manifest, table: int) -> bool:
-    return any(plane.codec != "raw" for plane in manifest.tables[table].planes)
+    return not get_codec(manifest.tables[table].planes[0].codec).is_identity
 
 
 def _build_launcher(options: EngineOptions) -> Launcher:

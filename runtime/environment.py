@@ -1,8 +1,15 @@
 """The one module that reads and makes environment variables (but for TIDEMILL_*, which the command line declares)."""
 
 import os
+import sys
 from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
+
+from tidemill.storage.checksums import digest
+
+KERNELS = Path(__file__).parent.parent / "actors" / "compute" / "kernels"
 
 # How often libgomp's threads look for work before they sleep: some microseconds. Why: docs/decisions/0008.
 SPIN_COUNT = "2000"
@@ -14,8 +21,21 @@ def cache_directory() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "tidemill"
 
 
+@cache
 def kernel_directory() -> Path:
+    """Compiled kernels of exactly this version: numba looks at a kernel's own file only, and would go on with one whose
+    parts have changed."""
+    return kernels_directory() / _kernel_fingerprint()
+
+
+def kernels_directory() -> Path:
+    """Compiled kernels of all versions."""
     return cache_directory() / "kernels"
+
+
+def _kernel_fingerprint() -> str:
+    sources = [path.read_bytes() for path in sorted(KERNELS.glob("*.py"))]
+    return digest(b"".join(sources) + repr((version("numba"), version("llvmlite"), sys.version)).encode())
 
 
 def kernel_settings(threads: int) -> Mapping[str, str]:

@@ -3,15 +3,12 @@
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 from tidemill.runtime.environment import child_environment, kernel_directory
 from tidemill.runtime.events import StatusText
-from tidemill.storage.checksums import digest
 from tidemill.storage.manifest import Manifest
 
-KERNELS = Path(__file__).parent.parent / "actors" / "compute" / "kernels"
 COMPILE_DEADLINE_S = 600.0
 
 
@@ -21,7 +18,7 @@ class KernelError(RuntimeError):
 
 def ensure_kernels(model: Path, manifest: Manifest, *, threads: int, on_event: Callable[[StatusText], None]) -> None:
     """Compile what is missing in a process of its own, some 20 s once per machine and version. Raises KernelError."""
-    mark = kernel_directory() / f"compiled-{_fingerprint(manifest)}"
+    mark = kernel_directory() / f"compiled-{_kinds(manifest)}"
     if mark.exists():
         return
     on_event(StatusText("compiling kernels (once for this machine)"))
@@ -43,8 +40,7 @@ def ensure_kernels(model: Path, manifest: Manifest, *, threads: int, on_event: C
         raise KernelError(f"the kernel cache {kernel_directory()} cannot be written: {error.strerror}") from error
 
 
-def _fingerprint(manifest: Manifest) -> str:
-    """Of everything that numba's own cache depends on, and the element types of the model."""
-    elements = sorted({table.element for table in manifest.tables if table.layout in ("output-row", "neuron")})
-    sources = [(path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(KERNELS.glob("*.py"))]
-    return digest(repr((elements, sources, version("numba"), version("llvmlite"), sys.version)).encode())
+def _kinds(manifest: Manifest) -> str:
+    """What kernels are specialised for: how the matrices lie in the arena."""
+    matrices = [table for table in manifest.tables if table.layout in ("output-row", "neuron")]
+    return "+".join(sorted({t.element if len(t.planes) == 1 else t.planes[0].codec for t in matrices}))

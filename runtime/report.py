@@ -41,7 +41,7 @@ def report_of(cell: Cell) -> EngineReport:
         ceiling_bytes=cell.ledger.ceiling_bytes,
         arena_bytes=plan.arena_bytes,
         locked_bytes=sum(cell.manifest.extents[i].bytes for i in plan.locked_extents),
-        ring_bytes=plan.ring_slots * plan.ring_slot_bytes,
+        ring_bytes=plan.ring_bytes,
         kv_bytes=dict(cell.ledger.lines)["KV cache"],
         overhead_bytes=peak.overhead_bytes,
         peak_bytes=peak.total_bytes,

@@ -1,6 +1,7 @@
-"""How the arena's bytes are divided into slots: locked extents, ring slots for streamed extents, row slots. Pure.
+"""How the arena's bytes are divided into slots: locked extents, rings for streamed extents, row slots. Pure.
 
-Slot ids run through the three parts in that order: [0, locked) · [locked, locked + ring) · then the row slots.
+Slot ids run through the parts in that order: [0, locked) · the slots of each ring · then the row slots. There is a ring
+for each plane, as extents of different planes have different sizes: slots of a ring are equal.
 """
 
 from collections.abc import Sequence
@@ -9,18 +10,24 @@ from functools import cached_property
 import msgspec
 import numpy as np
 
-from tidemill.storage.ids import ExtentId, SlotId
+from tidemill.storage.ids import ExtentId, SlotId, TableId
 from tidemill.storage.manifest import ALIGNMENT_BYTES, Manifest
 
 ROW_SLOTS = 16
 RING_SLOTS_MIN = 4  # below, the reader has nothing to overlap with
-RING_SLOTS_MAX = (
-    24  # above, more ring takes lock from every step and gives nothing: docs/decisions/0005-lock-and-ring.md
-)
+RING_BYTES_MAX = 24 << 20  # above, more ring takes lock from every step and gives nothing: docs/decisions/0005
 
 
 def align_up(byte_count: int) -> int:
     return -(-byte_count // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+
+
+class Ring(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Equal slots for the streamed extents of one plane; none when all of them are locked."""
+
+    offset: int
+    slot_bytes: int
+    slots: int
 
 
 class ArenaPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True):
@@ -29,9 +36,7 @@ class ArenaPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     arena_bytes: int
     locked_extents: tuple[int, ...]  # in slot order
     locked_offsets: tuple[int, ...]
-    ring_offset: int
-    ring_slot_bytes: int
-    ring_slots: int
+    rings: tuple[Ring, ...]  # by plane
     row_offset: int
     row_slot_bytes: int
     row_slots: int
@@ -39,6 +44,14 @@ class ArenaPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     @property
     def locked_slots(self) -> int:
         return len(self.locked_extents)
+
+    @property
+    def ring_slots(self) -> int:
+        return sum(ring.slots for ring in self.rings)
+
+    @property
+    def ring_bytes(self) -> int:
+        return sum(ring.slots * ring.slot_bytes for ring in self.rings)
 
     @property
     def slot_count(self) -> int:
@@ -55,10 +68,12 @@ class ArenaPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         """Byte offset of a slot in the arena region."""
         if slot < self.locked_slots:
             return self.locked_offsets[slot]
-        ring_slot = slot - self.locked_slots
-        if ring_slot < self.ring_slots:
-            return self.ring_offset + ring_slot * self.ring_slot_bytes
-        return self.row_offset + (ring_slot - self.ring_slots) * self.row_slot_bytes
+        place = slot - self.locked_slots
+        for ring in self.rings:
+            if place < ring.slots:
+                return ring.offset + place * ring.slot_bytes
+            place -= ring.slots
+        return self.row_offset + place * self.row_slot_bytes
 
 
 class ArenaTooSmallError(ValueError):
@@ -112,38 +127,56 @@ def plan_arena(manifest: Manifest, arena_bytes: int) -> ArenaPlan:
     """
     fixed = always_locked(manifest)
     stream = [*manifest.layer_extents, *manifest.head_extents]
-    slot_bytes = align_up(max(manifest.extents[i].bytes for i in stream))
-    row_bytes = row_slot_bytes(manifest)
-    rows_bytes = ROW_SLOTS * row_bytes
-    fixed_bytes = sum(align_up(manifest.extents[i].bytes) for i in fixed)
-    stream_bytes = sum(align_up(manifest.extents[i].bytes) for i in stream)
-    minimum_bytes = fixed_bytes + rows_bytes + RING_SLOTS_MIN * slot_bytes
-    free_bytes = arena_bytes - fixed_bytes - rows_bytes
+    rows_bytes = ROW_SLOTS * row_slot_bytes(manifest)
+    free_bytes = arena_bytes - _bytes_of(manifest, fixed) - rows_bytes
+    stream_bytes = _bytes_of(manifest, stream)
     if free_bytes >= stream_bytes:
-        locked, ring_slots = [*fixed, *(ExtentId(i) for i in stream)], 0
-        untied = [] if manifest.decoder.tied_head else [*manifest.extents_of(manifest.get_table("embed"))]
-        untied_bytes = sum(align_up(manifest.extents[i].bytes) for i in untied)
-        if free_bytes - stream_bytes >= untied_bytes:
-            locked += [ExtentId(i) for i in untied]
-    elif arena_bytes < minimum_bytes:
-        raise ArenaTooSmallError(arena_bytes, minimum_bytes)
+        locked, rings = [*fixed, *(ExtentId(i) for i in stream)], _rings(manifest, [], 0)
+        embed = manifest.get_table("embed")
+        apart = [] if manifest.decoder.tied_head else [*manifest.extents_of(embed)]  # a tied head gives rows too
+        if free_bytes - stream_bytes >= _bytes_of(manifest, apart):
+            locked += [ExtentId(i) for i in apart]
     else:
-        ring_slots = min(RING_SLOTS_MAX, max(RING_SLOTS_MIN, free_bytes // (4 * slot_bytes)))
-        locked = [*fixed, *plan_locked(manifest, stream, free_bytes - ring_slots * slot_bytes)]
+        smallest = _rings(manifest, stream, RING_SLOTS_MIN)
+        smallest_bytes = sum(ring.slots * ring.slot_bytes for ring in smallest)
+        if free_bytes < smallest_bytes:
+            raise ArenaTooSmallError(arena_bytes, arena_bytes - free_bytes + smallest_bytes)
+        one_each = smallest_bytes // RING_SLOTS_MIN
+        slots = max(RING_SLOTS_MIN, min(RING_BYTES_MAX, free_bytes // 4) // one_each)
+        rings = _rings(manifest, stream, slots)
+        locked = [*fixed, *plan_locked(manifest, stream, free_bytes - slots * one_each)]
+    return _place(manifest, locked, rings, rows_bytes)
+
+
+def _bytes_of(manifest: Manifest, extents: Sequence[int]) -> int:
+    return sum(align_up(manifest.extents[i].bytes) for i in extents)
+
+
+def _rings(manifest: Manifest, stream: Sequence[int], slots: int) -> list[Ring]:
+    """One ring for each plane, not placed yet."""
+    largest = [0] * max(manifest.planes_of(TableId(i)) for i in range(len(manifest.tables)))
+    for i in stream:
+        extent = manifest.extents[i]
+        largest[extent.plane] = max(largest[extent.plane], align_up(extent.bytes))
+    return [Ring(0, size, slots if size else 0) for size in largest]
+
+
+def _place(manifest: Manifest, locked: Sequence[ExtentId], rings: Sequence[Ring], rows_bytes: int) -> ArenaPlan:
     offsets: list[int] = []
     offset = 0
     for extent in locked:
         offsets.append(offset)
         offset += align_up(manifest.extents[extent].bytes)
-    row_offset = offset + ring_slots * slot_bytes
+    placed: list[Ring] = []
+    for ring in rings:
+        placed.append(Ring(offset, ring.slot_bytes, ring.slots))
+        offset += ring.slots * ring.slot_bytes
     return ArenaPlan(
-        arena_bytes=row_offset + rows_bytes,
+        arena_bytes=offset + rows_bytes,
         locked_extents=tuple(locked),
         locked_offsets=tuple(offsets),
-        ring_offset=offset,
-        ring_slot_bytes=slot_bytes,
-        ring_slots=ring_slots,
-        row_offset=row_offset,
-        row_slot_bytes=row_bytes,
+        rings=tuple(placed),
+        row_offset=offset,
+        row_slot_bytes=row_slot_bytes(manifest),
         row_slots=ROW_SLOTS,
     )

@@ -27,11 +27,13 @@ def check_shard(directory: Path, manifest: Manifest, index: int) -> list[str]:
 def check_extents(directory: Path, manifest: Manifest) -> list[str]:
     problems: list[str] = []
     for index, extent in enumerate(manifest.extents):
-        plane = manifest.tables[extent.table].planes[extent.plane]
+        table = manifest.tables[extent.table]
+        codec = get_codec(table.planes[extent.plane].codec)
         try:
             stored = read_stored(directory, manifest, index)
-            out = np.empty(extent.bytes, np.uint8).data
-            get_codec(plane.codec).decode(extent.plane, memoryview(stored), out)
+            placed = np.empty(extent.bytes, np.uint8).data
+            codec.decode(extent.plane, memoryview(stored), placed)
+            codec.check(extent.plane, placed, table, extent.bundle_stop - extent.bundle_start)
         except (StorageError, OSError) as error:
             problems.append(f"extent {index}: {error}")
     return problems

@@ -20,8 +20,9 @@ class ExtentPlan(NamedTuple):
 
 
 def cut_table(table: Table, extent_bytes: int) -> list[tuple[int, int]]:
-    """The fewest runs of whole bundles of at most `extent_bytes` (at least one bundle each), of even size."""
-    per_extent = max(1, extent_bytes // table.bundle_bytes)
+    """The fewest runs of whole bundles whose largest plane has at most `extent_bytes` (at least one bundle each), of
+    even size."""
+    per_extent = max(1, extent_bytes // max(plane.bundle_bytes for plane in table.planes))
     count = -(-table.bundle_count // per_extent)
     edges = [table.bundle_count * i // count for i in range(count + 1)]
     return list(pairwise(edges))

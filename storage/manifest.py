@@ -1,9 +1,9 @@
 """What `manifest.json` says: the decoder, the tables, and where every extent of them lies. The format: docs/format.md.
 
-Tables and extents are stored in **compute order**: all vectors first, then an untied `embed`, then per layer
-`attn_qkv`,
-`attn_out`, `mlp`, at last the head (`head`, or the tied `embed`). The extents of one table are contiguous ids, in
-bundle order within each plane. So "the next thing that a dense step needs" is the next extent id.
+Tables and extents are stored in **compute order**: all vectors first, then an `embed` that is not the head, then per
+layer `attn_qkv`, `attn_out`, `mlp`, at last the head (`head`, or the tied `embed`). The extents of one table are
+contiguous ids in the order of its bundles, all planes of a run of bundles next to one another. So "the next thing that
+a dense step needs" is the next extent id.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,8 @@ Role = Literal[
 
 
 class Plane(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One precision slice of every bundle of a table. `bundle_bytes` counts decoded bytes."""
+    """One precision slice of every bundle of a table. `bundle_bytes` counts the bytes in the arena that each bundle has
+    for itself; a codec may put more behind those of an extent."""
 
     codec: str
     bundle_bytes: int
@@ -59,6 +60,15 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         """Bytes of a whole bundle in its source element type."""
         return self.bundle_elements * ELEMENT_BYTES[self.element]
 
+    @property
+    def rows_per_bundle(self) -> int:
+        """A bundle is one row of weights that meet one input; a neuron is three: gate, up and down."""
+        return 3 if self.layout == "neuron" else 1
+
+    @property
+    def row_elements(self) -> int:
+        return self.bundle_elements // self.rows_per_bundle
+
 
 class Extent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A run of bundles [bundle_start, bundle_stop) of one plane, contiguous in a shard."""
@@ -68,10 +78,11 @@ class Extent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     shard: int
     offset: int  # of the first byte in the shard file; a multiple of ALIGNMENT_BYTES
     stored_bytes: int  # on flash
-    bytes: int  # decoded
+    bytes: int  # in the arena
     bundle_start: int
     bundle_stop: int
     checksums: tuple[str, ...]  # xxh3_64 as 16 hex digits: of the stored bytes, or of each checksum block of them
+    exponent_base: int = 0  # of plane 0 of bf16-planes: what its exponents are counted from
 
 
 class Shard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -136,7 +147,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     @cached_property
     def head_table(self) -> TableId:
-        return self.get_table("embed" if self.decoder.tied_head else "head")
+        """What logits are computed with. A tied head may be stored twice: `embed` to be read by rows, and `head`."""
+        head = self.find_table("head")
+        return self.get_table("embed") if head is None else head
 
     @cached_property
     def layer_extents(self) -> range:
@@ -147,6 +160,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     @cached_property
     def head_extents(self) -> range:
         return self.extents_of(self.head_table)
+
+    def planes_of(self, table: TableId) -> int:
+        return len(self.tables[table].planes)
 
     def bytes_of(self, extents: range) -> int:
         """Decoded bytes of a range of extents."""

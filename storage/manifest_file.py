@@ -1,6 +1,7 @@
 """Loads and saves `manifest.json`. What comes out of `load_manifest` is safe to compute with: see `manifest_rules`."""
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import msgspec
 
 from tidemill.storage.checksums import digest, digest_file
 from tidemill.storage.errors import FormatError, StorageError, VersionError
-from tidemill.storage.manifest import FORMAT_VERSION, Manifest
+from tidemill.storage.manifest import FORMAT_VERSION, Manifest, Shard
 from tidemill.storage.manifest_rules import check_manifest
 
 MANIFEST_FILE = "manifest.json"
@@ -44,18 +45,26 @@ def load_manifest(directory: Path) -> Manifest:
     manifest = _decode(path, _read(path))
     check_manifest(manifest, path)
     for shard in manifest.shards:
-        _check_file(directory, shard.file, shard.bytes)
+        _check_shard(directory, shard)
+    for file in manifest.files:
+        if os.path.lexists(directory / file.file):  # who needs one that is missing says so
+            _check_file(directory, file.file)
     return manifest
 
 
 def _read(path: Path) -> bytes:
     try:
-        size = path.stat().st_size
-        if size > MANIFEST_BYTES_MAX:
-            raise FormatError(
-                f"{path} has {size} bytes, at most {MANIFEST_BYTES_MAX} are allowed; it is no manifest of ours"
-            )
-        return path.read_bytes()
+        # A FIFO without a writer would keep a blocking open for ever.
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise FormatError(f"{path} is not a regular file; convert or pull the model again")
+            if status.st_size > MANIFEST_BYTES_MAX:
+                raise FormatError(
+                    f"{path} has {status.st_size} bytes, at most {MANIFEST_BYTES_MAX} are allowed; it is no manifest "
+                    "of ours"
+                )
+            return file.read(status.st_size)  # `read` allocates what it is asked for
     except FileNotFoundError:
         raise FormatError(
             f"{path.parent} is not a converted model: it has no {MANIFEST_FILE}. Convert a model with `tidemill "
@@ -87,16 +96,29 @@ def _decode(path: Path, data: bytes) -> Manifest:
         raise FormatError(f"{path} is not a valid manifest: {error}; convert or pull the model again") from None
 
 
-def _check_file(directory: Path, name: str, size: int) -> None:
+def _check_file(directory: Path, name: str) -> int:
+    """Bytes of a regular file that lies in the model. Raises FormatError for anything else."""
     path = directory / name
     try:
         if not path.resolve(strict=True).is_relative_to(directory.resolve()):
-            raise FormatError(f"{path} leads out of the model's directory; a shard must lie in it")
-        got = path.stat().st_size
+            raise FormatError(f"{path} leads out of the model's directory; it must lie in it")
+        status = path.stat()
     except FileNotFoundError:
         raise FormatError(f"{path} is missing; convert or pull the model again") from None
-    if got != size:
-        raise FormatError(f"{path} has {got} bytes, the manifest says {size}; convert or pull the model again")
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead back to themselves
+        raise FormatError(f"{path} cannot be read: {error}; convert or pull the model again") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise FormatError(f"{path} is not a regular file; convert or pull the model again")
+    return status.st_size
+
+
+def _check_shard(directory: Path, shard: Shard) -> None:
+    got = _check_file(directory, shard.file)
+    if got != shard.bytes:
+        raise FormatError(
+            f"{directory / shard.file} has {got} bytes, the manifest says {shard.bytes}; convert or pull the model "
+            "again"
+        )
 
 
 def verify_model(directory: Path, *, on_bytes: Callable[[int], None]) -> list[str]:

@@ -5,19 +5,29 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from tidemill.storage.codecs.planes import EXPONENT_BASE_MAX
 from tidemill.storage.codecs.registry import CODECS
+from tidemill.storage.decoder_rules import SIZE_MAX, check_decoder
 from tidemill.storage.decoder_spec import DecoderSpec
 from tidemill.storage.errors import FormatError
-from tidemill.storage.manifest import ALIGNMENT_BYTES, MODEL_LAYER, Extent, Layout, Manifest, Role, Table
+from tidemill.storage.manifest import (
+    ALIGNMENT_BYTES,
+    FORMAT_VERSION,
+    MODEL_LAYER,
+    Extent,
+    Layout,
+    Manifest,
+    Role,
+    Table,
+)
 
 TABLES_MAX = 1 << 16
 EXTENTS_MAX = 1 << 22
 SHARDS_MAX = 1 << 16
 EXTENT_BYTES_MAX = 1 << 30
-SIZE_MAX = 1 << 24  # of any dimension of a decoder
-LAYERS_MAX = 4096
 SHARD_NAME = re.compile(r"shards/[A-Za-z0-9_][A-Za-z0-9_.-]*\.arrow")
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+OWN_NAMES = ("manifest.json", "shards")  # of the format itself, so no other file's
 CHECKSUM = re.compile(r"[0-9a-f]{16}")
 
 Shape = tuple[Layout, int, int]  # layout, bundle count, elements per bundle
@@ -27,7 +37,7 @@ def check_manifest(manifest: Manifest, path: Path) -> None:
     """Raises FormatError that names the file, the place and what was expected."""
     try:
         _check_counts(manifest)
-        _check_decoder(manifest.decoder)
+        check_decoder(manifest.decoder)
         _check_names(manifest)
         _check_tables(manifest)
         _check_extents(manifest)
@@ -42,40 +52,16 @@ def _require(condition: bool, what: str) -> None:
 
 
 def _check_counts(manifest: Manifest) -> None:
+    _require(
+        manifest.format_version == FORMAT_VERSION,
+        f"format_version is {manifest.format_version} inside the manifest, expected {FORMAT_VERSION} as outside",
+    )
     for name, count, most in (
         ("tables", len(manifest.tables), TABLES_MAX),
         ("extents", len(manifest.extents), EXTENTS_MAX),
         ("shards", len(manifest.shards), SHARDS_MAX),
     ):
         _require(0 < count <= most, f"{count} {name}, expected 1..{most}")
-
-
-def _check_decoder(spec: DecoderSpec) -> None:
-    sizes = {
-        "vocab_size": spec.vocab_size,
-        "hidden_size": spec.hidden_size,
-        "head_count": spec.head_count,
-        "kv_head_count": spec.kv_head_count,
-        "head_size": spec.head_size,
-        "ff_size": spec.ff_size,
-        "max_context": spec.max_context,
-    }
-    for name, size in sizes.items():
-        _require(0 < size <= SIZE_MAX, f"decoder.{name} is {size}, expected 1..{SIZE_MAX}")
-    _require(0 < spec.layer_count <= LAYERS_MAX, f"decoder.layer_count is {spec.layer_count}, expected 1..{LAYERS_MAX}")
-    _require(
-        spec.head_count % spec.kv_head_count == 0, f"{spec.head_count} heads do not share {spec.kv_head_count} kv heads"
-    )
-    _require(spec.head_size % 2 == 0, f"decoder.head_size is {spec.head_size}, expected an even number")
-    _require(
-        len(spec.windows) == spec.layer_count and min(spec.windows) >= 0,
-        f"decoder.windows has {len(spec.windows)} entries, expected one of 0 or more for each of {spec.layer_count} "
-        "layers",
-    )
-    _require(0 <= spec.norm_eps < 1, f"decoder.norm_eps is {spec.norm_eps}, expected 0..1")
-    _require(
-        all(rope.theta > 0 for rope in (spec.rope, spec.local_rope or spec.rope)), "decoder rope theta must be positive"
-    )
 
 
 def _check_names(manifest: Manifest) -> None:
@@ -88,11 +74,22 @@ def _check_names(manifest: Manifest) -> None:
     names = [shard.file for shard in manifest.shards]
     _require(len(set(names)) == len(names), "two shards have the same name")
     for file in manifest.files:
-        _require(FILE_NAME.fullmatch(file.file) is not None, f"file name {file.file!r} is not a plain name")
+        _require(
+            FILE_NAME.fullmatch(file.file) is not None and file.file not in OWN_NAMES,
+            f"file name {file.file!r} is not a plain name other than {' and '.join(OWN_NAMES)}",
+        )
+        _require(file.bytes >= 0, f"file {file.file}: {file.bytes} bytes, expected 0 or more")
+        _require(
+            CHECKSUM.fullmatch(file.checksum) is not None,
+            f"file {file.file}: checksum {file.checksum!r:.200}, expected 16 hex digits",
+        )
+    others = [file.file for file in manifest.files]
+    _require(len(set(others)) == len(others), f"files {', '.join(others):.200}: expected each name once")
 
 
-def expected_tables(spec: DecoderSpec) -> Iterator[tuple[Role, int, Shape]]:
-    """Every table that a decoder needs, in compute order (permutations are apart)."""
+def expected_tables(spec: DecoderSpec, *, head_apart: bool) -> Iterator[tuple[Role, int, Shape]]:
+    """Every table that a decoder needs, in compute order (permutations are apart). `head_apart`: the head is a table of
+    its own, as it has to be when it is not tied."""
     hidden = spec.hidden_size
     per_layer: list[tuple[Role, int, bool]] = [
         ("attn_norm", hidden, True),
@@ -110,17 +107,18 @@ def expected_tables(spec: DecoderSpec) -> Iterator[tuple[Role, int, Shape]]:
                 yield role, layer, ("vector", 1, size)
     yield "final_norm", MODEL_LAYER, ("vector", 1, hidden)
     embed: Shape = ("output-row", spec.vocab_size, hidden)
-    if not spec.tied_head:
+    if head_apart:
         yield "embed", MODEL_LAYER, embed
     for layer in range(spec.layer_count):
         yield "attn_qkv", layer, ("output-row", spec.qkv_size, hidden)
         yield "attn_out", layer, ("output-row", hidden, spec.q_size)
         yield "mlp", layer, ("neuron", spec.ff_size, 3 * hidden)
-    yield ("embed" if spec.tied_head else "head"), MODEL_LAYER, embed
+    yield ("head" if head_apart else "embed"), MODEL_LAYER, embed
 
 
 def _check_tables(manifest: Manifest) -> None:
-    expected = list(expected_tables(manifest.decoder))
+    head_apart = not manifest.decoder.tied_head or manifest.find_table("head") is not None
+    expected = list(expected_tables(manifest.decoder, head_apart=head_apart))
     present = [table for table in manifest.tables if table.role != "permutation"]
     _require(len(present) == len(expected), f"{len(present)} tables, the decoder needs {len(expected)}")
     for table, (role, layer, shape) in zip(present, expected, strict=True):
@@ -143,6 +141,8 @@ def _check_table(manifest: Manifest, index: int, table: Table) -> None:
         f"{where}: codecs {[plane.codec for plane in table.planes]}, known are {', '.join(CODECS)}, one a table",
     )
     codec = CODECS[table.planes[0].codec]
+    fits = codec.supports(table.element, table.row_elements)
+    _require(fits, f"{where}: rows of {table.row_elements} {table.element} cannot be stored as {codec.name}")
     planes = tuple(codec.plane_bytes(table.element, table.bundle_bytes))
     got = tuple(plane.bundle_bytes for plane in table.planes)
     _require(got == planes, f"{where}: planes of {got} bytes a bundle, expected {planes}")
@@ -160,7 +160,8 @@ def _check_table(manifest: Manifest, index: int, table: Table) -> None:
 
 
 def _check_extents(manifest: Manifest) -> None:
-    """Every table's bundles exactly once per plane, tables and bundles in order, every extent inside its shard."""
+    """Every table's bundles exactly once per plane, tables and bundles in order, the planes of a run of bundles next to
+    one another, every extent inside its shard."""
     covered = [[0] * len(table.planes) for table in manifest.tables]
     last_table = 0
     for index, extent in enumerate(manifest.extents):
@@ -177,6 +178,12 @@ def _check_extents(manifest: Manifest) -> None:
             f"{table.bundle_count}",
         )
         covered[extent.table][extent.plane] = extent.bundle_stop
+        if extent.plane > 0:
+            before = manifest.extents[index - 1]
+            follows = (before.table, before.plane + 1, before.bundle_stop) == (
+                extent.table, extent.plane, extent.bundle_stop,
+            )  # fmt: skip
+            _require(follows, f"{where}: plane {extent.plane} does not follow the plane before of the same bundles")
         _check_extent(manifest, where, extent, table)
     for index, table in enumerate(manifest.tables):
         whole = all(done == table.bundle_count for done in covered[index])
@@ -187,11 +194,20 @@ def _check_extents(manifest: Manifest) -> None:
 
 def _check_extent(manifest: Manifest, where: str, extent: Extent, table: Table) -> None:
     plane = table.planes[extent.plane]
-    size = (extent.bundle_stop - extent.bundle_start) * plane.bundle_bytes
-    _require(extent.bytes == size, f"{where}: {extent.bytes} bytes, its bundles have {size}")
+    least, most = CODECS[plane.codec].placed_bytes(extent.plane, table, extent.bundle_stop - extent.bundle_start)
+    _require(
+        least <= extent.bytes <= most and (extent.bytes - least) % 4 == 0,
+        f"{where}: {extent.bytes} bytes, its bundles have {least}..{most}",
+    )
+    based = plane.codec == "bf16-planes" and extent.plane == 0
+    _require(
+        0 <= extent.exponent_base <= (EXPONENT_BASE_MAX if based else 0),
+        f"{where}: exponent base {extent.exponent_base}, expected 0..{EXPONENT_BASE_MAX if based else 0}",
+    )
     _require(0 < extent.bytes <= EXTENT_BYTES_MAX, f"{where}: {extent.bytes} bytes, expected 1..{EXTENT_BYTES_MAX}")
     _require(
-        0 < extent.stored_bytes <= EXTENT_BYTES_MAX and (plane.codec != "raw" or extent.stored_bytes == extent.bytes),
+        0 < extent.stored_bytes <= EXTENT_BYTES_MAX
+        and (not CODECS[plane.codec].is_identity or extent.stored_bytes == extent.bytes),
         f"{where}: {extent.stored_bytes} stored bytes for {extent.bytes} bytes of {plane.codec}",
     )
     _require(0 <= extent.shard < len(manifest.shards), f"{where}: shard {extent.shard} does not exist")

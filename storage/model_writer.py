@@ -1,6 +1,5 @@
 """Writes a model directory: shards one by one, resumable, then the manifest, then the name. Deterministic."""
 
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,24 +11,19 @@ import numpy.typing as npt
 from tidemill.storage import layout
 from tidemill.storage.checksums import block_digests, digest
 from tidemill.storage.codecs.registry import get_codec
+from tidemill.storage.decoder_rules import check_decoder
 from tidemill.storage.decoder_spec import DecoderSpec
-from tidemill.storage.errors import DeviceError, FormatError
+from tidemill.storage.errors import DeviceError, FormatError, SourceError
 from tidemill.storage.ids import TableId
 from tidemill.storage.layout import ExtentPlan, plan_shards
 from tidemill.storage.manifest import ALIGNMENT_BYTES, FORMAT_VERSION, Extent, Manifest, ModelFile, Shard, Source, Table
-from tidemill.storage.manifest_file import save_manifest
+from tidemill.storage.manifest_file import MANIFEST_FILE, load_manifest, save_manifest
+from tidemill.storage.manifest_rules import check_manifest
+from tidemill.storage.partial_model import PartialModel, ShardRecord, shard_name, write_atomically
 from tidemill.storage.shard_writer import ShardWriter, write_error
 
 ReadBundles = Callable[[TableId, int, int], npt.NDArray[np.uint8]]
 WRITER = "tidemill"
-
-
-class _ShardRecord(msgspec.Struct, frozen=True):
-    """The sidecar of a finished shard: what a resumed conversion needs to skip it."""
-
-    plan: str
-    shard: Shard
-    extents: tuple[Extent, ...]
 
 
 def partial_directory(directory: Path) -> Path:
@@ -53,64 +47,120 @@ def write_model(
 
     Works in `<directory>.partial`; a second call after a kill skips the shards that are finished. Holds one extent at
     a time.
-    `on_bytes` is told decoded bytes as they are done. Raises DeviceError (no space, I/O), FormatError (exists already).
+    `on_bytes` is told decoded bytes as they are done. Raises DeviceError (no space, I/O),
+    SourceError (the source cannot be read), FormatError (exists already, breaks a rule).
     """
     if directory.exists():
         raise FormatError(f"{directory} exists already; remove it or choose another name")
-    partial = partial_directory(directory)
+    check_decoder(decoder)  # hours before check_manifest would see it
+    partial = PartialModel(partial_directory(directory))
     plans = plan_shards(tables, extent_bytes=extent_bytes, shard_bytes=shard_bytes)
     fingerprint = digest(msgspec.json.encode([decoder, source, tables, extent_bytes, shard_bytes, FORMAT_VERSION]))
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        writer=WRITER,
+        decoder=decoder,
+        source=source,
+        tables=tuple(tables),
+        shards=(),
+        extents=(),
+        files=tuple(ModelFile(name, len(data), digest(data)) for name, data in sorted(files.items())),
+    )
     try:
-        (partial / "shards").mkdir(parents=True, exist_ok=True)
-        _check_space(partial, tables, plans, fingerprint)
-        records = [
-            _write_shard(partial, index, plan, tables, read_bundles, fingerprint, on_bytes)
-            for index, plan in enumerate(plans)
-        ]
-        manifest = Manifest(
-            format_version=FORMAT_VERSION,
-            writer=WRITER,
-            decoder=decoder,
-            source=source,
-            tables=tuple(tables),
-            shards=tuple(record.shard for record in records),
-            extents=tuple(extent for record in records for extent in record.extents),
-            files=tuple(_write_file(partial, name, data) for name, data in sorted(files.items())),
-        )
-        save_manifest(partial, manifest)
-        for index in range(len(plans)):
-            _sidecar(partial, index).unlink()
-        partial.rename(directory)
+        whole = _find_whole(partial.path, manifest, plans)
+        if whole is None:
+            records = _write_shards(partial, plans, manifest, read_bundles, fingerprint, on_bytes)
+            whole = _write_manifest(partial.path, manifest, records, files)
+        else:
+            on_bytes(sum(_plan_bytes(plan, tables) for plan in plans))
+        partial.finish(directory, {MANIFEST_FILE, *files, *(shard.file for shard in whole.shards)})
     except OSError as error:
-        raise write_error(partial, error) from error
-    return manifest
+        raise write_error(partial.path, error) from error
+    return whole
 
 
-def _write_shard(
-    partial: Path,
-    index: int,
-    plan: Sequence[ExtentPlan],
-    tables: Sequence[Table],
+def _find_whole(partial: Path, manifest: Manifest, plans: Sequence[Sequence[ExtentPlan]]) -> Manifest | None:
+    """What a run that ended just before the last step has left: the model with all its shards, but no name."""
+    try:
+        found = load_manifest(partial)
+    except FormatError:
+        return None
+    same = msgspec.structs.replace(found, shards=(), extents=()) == manifest
+    got = {(e.shard, e.table, e.bundle_start, e.bundle_stop) for e in found.extents}
+    planned = {(index, p.table, p.start, p.stop) for index, plan in enumerate(plans) for p in plan}
+    there = all((partial / file.file).is_file() for file in found.files)
+    return found if same and got == planned and there else None
+
+
+def _write_manifest(
+    partial: Path, manifest: Manifest, records: Sequence[ShardRecord], files: Mapping[str, bytes]
+) -> Manifest:
+    for name, data in sorted(files.items()):
+        write_atomically(partial / name, data)
+    whole = msgspec.structs.replace(
+        manifest,
+        shards=tuple(record.shard for record in records),
+        extents=tuple(extent for record in records for extent in record.extents),
+    )
+    check_manifest(whole, partial / MANIFEST_FILE)
+    save_manifest(partial, whole)
+    return whole
+
+
+def _plan_bytes(plan: Sequence[ExtentPlan], tables: Sequence[Table]) -> int:
+    return sum((part.stop - part.start) * tables[part.table].bundle_bytes for part in plan)
+
+
+def _write_shards(
+    partial: PartialModel,
+    plans: Sequence[Sequence[ExtentPlan]],
+    manifest: Manifest,
     read_bundles: ReadBundles,
     fingerprint: str,
     on_bytes: Callable[[int], None],
-) -> _ShardRecord:
-    done = _find_finished(partial, index, fingerprint)
-    if done is not None:
-        on_bytes(sum((part.stop - part.start) * tables[part.table].bundle_bytes for part in plan))
-        return done
-    name = f"shards/{index:05d}.arrow"
+) -> Sequence[ShardRecord]:
+    finished = partial.find_finished(len(plans), fingerprint)
+    partial.start(finished)
+    _check_space(partial.path, manifest.tables, plans, finished)
+    on_bytes(sum(_plan_bytes(plans[index], manifest.tables) for index in finished))
+    return [
+        finished.get(index) or _write_shard(partial, index, plan, manifest, read_bundles, fingerprint, on_bytes)
+        for index, plan in enumerate(plans)
+    ]
+
+
+def _write_shard(
+    partial: PartialModel,
+    index: int,
+    plan: Sequence[ExtentPlan],
+    manifest: Manifest,
+    read_bundles: ReadBundles,
+    fingerprint: str,
+    on_bytes: Callable[[int], None],
+) -> ShardRecord:
+    name = shard_name(index)
     extents: list[Extent] = []
-    with ShardWriter(partial / name) as writer:
+    with ShardWriter(partial.path / name) as writer:
         for part in plan:
-            table = tables[part.table]
-            bundles = read_bundles(part.table, part.start, part.stop)
+            table = manifest.tables[part.table]
+            bundles = _read(read_bundles, part, table, manifest.source)
             extents += _encode(writer, index, part, table, bundles)
             on_bytes(bundles.nbytes)
         size, checksum = writer.finish()
-    record = _ShardRecord(fingerprint, Shard(name, size, checksum), tuple(extents))
-    _write_atomically(_sidecar(partial, index), msgspec.json.encode(record))
+    record = ShardRecord(fingerprint, Shard(name, size, checksum), tuple(extents))
+    partial.add_record(index, record)
     return record
+
+
+def _read(read_bundles: ReadBundles, part: ExtentPlan, table: Table, source: Source) -> npt.NDArray[np.uint8]:
+    """Raises SourceError for a failing disk of the source, which the error of a write would be taken for."""
+    try:
+        return read_bundles(part.table, part.start, part.stop)
+    except OSError as error:
+        raise SourceError(
+            f"cannot read bundles {part.start}..{part.stop} of {table.role} layer {table.layer} from the source "
+            f"{source.name}: {error}; check its disk and run the same command again: it goes on where it stopped"
+        ) from error
 
 
 def _encode(
@@ -122,8 +172,8 @@ def _encode(
             f"table {part.table} ({table.role}): bundles are {bundles.shape}, expected {expected} of uint8"
         )
     extents: list[Extent] = []
-    encoded = get_codec(table.planes[0].codec).encode(np.ascontiguousarray(bundles), table.element)
-    for plane, stored in enumerate(encoded):
+    encoded = get_codec(table.planes[0].codec).encode(np.ascontiguousarray(bundles), table)
+    for plane, (stored, placed_bytes, exponent_base) in enumerate(encoded):
         label = f"{table.role} layer {table.layer} plane {plane} bundles {part.start}..{part.stop}"
         offset = writer.append(stored, label=label)
         extents.append(
@@ -133,49 +183,23 @@ def _encode(
                 shard=shard,
                 offset=offset,
                 stored_bytes=stored.nbytes,
-                bytes=(part.stop - part.start) * table.planes[plane].bundle_bytes,
+                bytes=placed_bytes,
                 bundle_start=part.start,
                 bundle_stop=part.stop,
                 checksums=block_digests(stored.data, table.checksum_block_bytes),
+                exponent_base=exponent_base,
             )
         )
     return extents
 
 
-def _find_finished(partial: Path, index: int, fingerprint: str) -> _ShardRecord | None:
-    try:
-        record = msgspec.json.decode(_sidecar(partial, index).read_bytes(), type=_ShardRecord)
-        whole = (partial / record.shard.file).stat().st_size == record.shard.bytes
-    except (OSError, msgspec.MsgspecError):
-        return None
-    return record if whole and record.plan == fingerprint else None
-
-
-def _sidecar(partial: Path, index: int) -> Path:
-    return partial / "shards" / f"{index:05d}.json"
-
-
-def _write_file(partial: Path, name: str, data: bytes) -> ModelFile:
-    _write_atomically(partial / name, data)
-    return ModelFile(name, len(data), digest(data))
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".writing")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
 def _check_space(
-    partial: Path, tables: Sequence[Table], plans: Sequence[Sequence[ExtentPlan]], fingerprint: str
+    partial: Path, tables: Sequence[Table], plans: Sequence[Sequence[ExtentPlan]], finished: Mapping[int, ShardRecord]
 ) -> None:
     """Raises DeviceError when what remains to be written does not fit, before anything is."""
     needed = 0
     for index, plan in enumerate(plans):
-        if _find_finished(partial, index, fingerprint) is None:
+        if index not in finished:
             # Each extent brings up to one page of header and padding and one of alignment.
             needed += sum((p.stop - p.start) * tables[p.table].bundle_bytes + 2 * ALIGNMENT_BYTES for p in plan)
     free = shutil.disk_usage(partial).free

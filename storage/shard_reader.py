@@ -41,14 +41,27 @@ def load_extents(
         get_codec(plane.codec).decode(extent.plane, stored, out)
 
 
+def read_bundles(directory: Path, manifest: Manifest, first: int) -> npt.NDArray[np.uint8]:
+    """The bundles of a run, uint8 [N, bundle_bytes], all planes joined; `first` is its extent of plane 0.
+
+    Raises CorruptDataError.
+    """
+    table = manifest.tables[manifest.extents[first].table]
+    codec = get_codec(table.planes[0].codec)
+    planes: list[npt.NDArray[np.uint8]] = []
+    for index in range(first, first + len(table.planes)):
+        extent = manifest.extents[index]
+        placed = np.empty(extent.bytes, np.uint8)
+        load_extents(directory, manifest, [index], placed, [0])
+        codec.check(extent.plane, placed.data, table, extent.bundle_stop - extent.bundle_start)
+        planes.append(placed)
+    return codec.join(planes, table, manifest.extents[first].exponent_base)
+
+
 def read_table(directory: Path, manifest: Manifest, table_id: TableId) -> npt.NDArray[np.uint8]:
-    """All bundles of a one-plane table, uint8 [bundle_count, bundle_bytes], in stored order."""
-    table = manifest.tables[table_id]
-    out = np.empty(table.bundle_count * table.bundle_bytes, np.uint8)
-    extents = manifest.extents_of(table_id)
-    offsets = [manifest.extents[i].bundle_start * table.bundle_bytes for i in extents]
-    load_extents(directory, manifest, extents, out, offsets)
-    return out.reshape(table.bundle_count, table.bundle_bytes)
+    """All bundles of a table, uint8 [bundle_count, bundle_bytes], in stored order."""
+    extents = manifest.extents_of(table_id)[:: manifest.planes_of(table_id)]
+    return np.concatenate([read_bundles(directory, manifest, first) for first in extents])
 
 
 def read_permutation(directory: Path, manifest: Manifest, table_id: TableId) -> npt.NDArray[np.uint32]:

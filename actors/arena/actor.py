@@ -31,6 +31,7 @@ from tidemill.actors.messages import (
     pack_ids,
     unpack_ids,
 )
+from tidemill.storage.arena_plan import ArenaPlan
 from tidemill.storage.ids import ExtentId, SlotId
 from tidemill.storage.manifest import Manifest
 
@@ -59,8 +60,9 @@ class ArenaActor:
         self._counters = counters
         self._tickets_max = config.tickets
         self._epoch = 0
-        self._ring = SlotPool(plan.locked_slots, plan.ring_slots)
+        self._rings = _ring_pools(plan)
         self._row_pool = SlotPool(plan.locked_slots + plan.ring_slots, plan.row_slots)
+        self._pools = (*self._rings, self._row_pool)
         self._unloaded: deque[ExtentId] = deque(sorted(ExtentId(i) for i in plan.locked_extents))
         self._wanted: deque[ExtentId] = deque()
         self._in_ring: dict[SlotId, ExtentId] = {}
@@ -121,16 +123,23 @@ class ArenaActor:
         return [Send(ActorName.READER, ReadBundles(tuple(reads)))] if reads else []
 
     def _next_read(self) -> Read | None:
-        streamed = self._wanted[0] if self._wanted and self._ring.free_count else None
+        streamed = self._wanted[0] if self._wanted and self._ring_of(self._wanted[0]).free_count else None
         # While the locked part is still loading, both queues are in compute order: the lower extent is needed first.
         if self._unloaded and (streamed is None or self._unloaded[0] < streamed):
             extent = self._unloaded.popleft()
             return self._whole(extent, self._plan.locked_slot_of[extent])
         if streamed is None:
             return None
-        slot = self._ring.take()
+        slot = self._ring_of(streamed).take()
         self._in_ring[slot] = streamed
         return self._whole(self._wanted.popleft(), slot)
+
+    def _ring_of(self, extent: ExtentId) -> SlotPool:
+        return self._rings[self._manifest.extents[extent].plane]
+
+    def _pool_of(self, slot: SlotId) -> SlotPool | None:
+        """None for a slot of a locked extent."""
+        return next((pool for pool in self._pools if slot in pool), None)
 
     def _whole(self, extent: ExtentId, slot: SlotId) -> Read:
         stored_bytes = self._manifest.extents[extent].stored_bytes
@@ -149,15 +158,16 @@ class ArenaActor:
         sends: list[Send] = []
         for number in tickets:
             ticket = self._tickets.pop(number)
-            if ticket.slot in self._row_pool:
+            pool = self._pool_of(ticket.slot)
+            if pool is self._row_pool:
                 sends += self._take_row(ticket)
-            elif ticket.slot in self._ring:
-                if self._ring.state_of(ticket.slot) is SlotState.DOOMED:
+            elif pool is not None:
+                if pool.state_of(ticket.slot) is SlotState.DOOMED:
                     self._drop(ticket)
                     continue
-                self._ring.set_ready(ticket.slot)
+                pool.set_ready(ticket.slot)
                 self._counters[Counter.STREAMED_BYTES] += self._manifest.extents[ticket.extent].bytes
-                placed.append((ticket.extent, ticket.slot, self._ring.generation_of(ticket.slot)))
+                placed.append((ticket.extent, ticket.slot, pool.generation_of(ticket.slot)))
             else:
                 self._counters[Counter.LOCKED_BYTES_LOADED] += self._manifest.extents[ticket.extent].bytes
                 placed.append((ticket.extent, ticket.slot, 0))
@@ -178,8 +188,8 @@ class ArenaActor:
         return [Send(ActorName.COMPUTE, RowsReady(demand.request, self._epoch, pack_ids(demand.placed())))]
 
     def _take_failure(self, ticket: _Ticket, what: str) -> list[Send]:
-        if ticket.slot in self._ring or ticket.slot in self._row_pool:
-            pool = self._ring if ticket.slot in self._ring else self._row_pool
+        pool = self._pool_of(ticket.slot)
+        if pool is not None:
             wanted = pool.state_of(ticket.slot) is not SlotState.DOOMED
             self._drop(ticket)
         else:
@@ -189,21 +199,20 @@ class ArenaActor:
 
     def _drop(self, ticket: _Ticket) -> None:
         """A ticket whose bytes are not wanted: its slot is free again; a locked extent is loaded later."""
-        if ticket.slot in self._ring:
-            self._in_ring.pop(ticket.slot, None)
-            self._ring.give_back(ticket.slot)
-            self._counters[Counter.DROPPED_BYTES] += self._manifest.extents[ticket.extent].bytes
-        elif ticket.slot in self._row_pool:
-            self._row_pool.give_back(ticket.slot)
-        else:
+        pool = self._pool_of(ticket.slot)
+        if pool is None:
             self._unloaded.appendleft(ticket.extent)
+            return
+        if self._in_ring.pop(ticket.slot, None) is not None:
+            self._counters[Counter.DROPPED_BYTES] += self._manifest.extents[ticket.extent].bytes
+        pool.give_back(ticket.slot)
 
     # --- compute's side
 
     def _release(self, packed: bytes) -> None:
         for slot, generation in unpack_ids(packed, columns=2).tolist():
-            pool = self._ring if slot in self._ring else self._row_pool
-            if pool.release(slot, generation):
+            pool = self._pool_of(slot)
+            if pool is not None and pool.release(slot, generation):
                 self._in_ring.pop(SlotId(slot), None)
 
     def _demand_rows(self, message: DemandRows) -> list[Send]:
@@ -230,7 +239,7 @@ class ArenaActor:
         self._epoch = epoch
         self._wanted.clear()
         self._demand = None
-        for pool in (self._ring, self._row_pool):
+        for pool in self._pools:
             for slot in pool.slots_in(SlotState.READY):
                 extent = self._in_ring.pop(slot, None)
                 if extent is not None:
@@ -244,21 +253,29 @@ class ArenaActor:
         return [Send(ActorName.READER, CancelReads(pack_ids(doomed)))] if doomed else []
 
     def _is_doomed(self, ticket: _Ticket) -> bool:
-        return any(
-            ticket.slot in pool and pool.state_of(ticket.slot) is SlotState.DOOMED
-            for pool in (self._ring, self._row_pool)
-        )
+        pool = self._pool_of(ticket.slot)
+        return pool is not None and pool.state_of(ticket.slot) is SlotState.DOOMED
 
     def validate(self) -> None:
         """Check the actor's own invariants; raises AssertionError. Tests call it after every message."""
-        for pool in (self._ring, self._row_pool):
+        for pool in self._pools:
             pool.validate()
             reading = {*pool.slots_in(SlotState.READING), *pool.slots_in(SlotState.DOOMED)}
             out = [ticket.slot for ticket in self._tickets.values() if ticket.slot in pool]
             assert len(out) == len(set(out)), "two tickets write to one slot"
             assert set(out) == reading, "slots being read and tickets disagree"
         occupied = set(self._in_ring)
-        free = set(self._ring.slots_in(SlotState.FREE))
+        free = {slot for ring in self._rings for slot in ring.slots_in(SlotState.FREE)}
         assert not occupied & free, "an extent is recorded in a free slot"
         assert len(self._tickets) <= self._tickets_max + self._plan.row_slots, "more tickets than the links can answer"
         assert not any(self._plan.is_locked(i) for i in self._wanted), "a locked extent is wanted in the ring"
+
+
+def _ring_pools(plan: ArenaPlan) -> tuple[SlotPool, ...]:
+    """The slots of each ring, by plane."""
+    pools: list[SlotPool] = []
+    first = plan.locked_slots
+    for ring in plan.rings:
+        pools.append(SlotPool(first, ring.slots))
+        first += ring.slots
+    return tuple(pools)

@@ -3,29 +3,69 @@
 import numpy as np
 import numpy.typing as npt
 
-from tidemill.actors.compute.kernels.linear_parts import MLP_PARTS
+from tidemill.actors.compute.kernels.linear_parts import (
+    JOINED_NEURONS,
+    JOINED_ROWS,
+    KEY_BLOCK,
+    MLP_PARTS,
+    NEURON_BLOCK,
+    attention_scratch_floats,
+)
 from tidemill.storage.decoder_spec import DecoderSpec
 
 F32 = npt.NDArray[np.float32]
 
 
+def _shapes(spec: DecoderSpec, chunk: int, threads: int, context: int) -> dict[str, tuple[int, ...]]:
+    attention = attention_scratch_floats(spec.head_count // spec.kv_head_count, spec.head_size, context)
+    return {
+        "residual": (chunk, spec.hidden_size),
+        "normed": (chunk, spec.hidden_size),
+        "branch": (chunk, spec.hidden_size),
+        "qkv": (chunk, spec.qkv_size),
+        "attended": (chunk, spec.q_size),
+        "sums": (MLP_PARTS, chunk, spec.hidden_size),
+        "neurons": (MLP_PARTS, 3 * max(NEURON_BLOCK, JOINED_NEURONS) * chunk),
+        "attention": (threads, attention),
+        "logits": (1, spec.vocab_size),
+        "ones": (KEY_BLOCK,),
+        "joined": (threads, _joined_weights(spec) // 2),
+    }
+
+
+def _joined_weights(spec: DecoderSpec) -> int:
+    return max(JOINED_ROWS * max(spec.hidden_size, spec.q_size), 3 * JOINED_NEURONS * spec.hidden_size)
+
+
+def _vector_floats(spec: DecoderSpec) -> int:
+    """Norms and biases, as `load_vectors` keeps them."""
+    hidden = spec.hidden_size
+    biases = spec.qkv_size * spec.qkv_bias + hidden * spec.out_bias
+    norms = hidden * (4 if spec.post_norms else 2) + 2 * spec.head_size * spec.qk_norm
+    return spec.layer_count * (norms + biases) + hidden
+
+
 def activation_bytes(spec: DecoderSpec, chunk: int, threads: int, context: int) -> int:
     """Bytes of all buffers, and of norms and biases kept as f32."""
-    per_position = 3 * spec.hidden_size + spec.qkv_size + spec.q_size + MLP_PARTS * spec.hidden_size
-    vectors = spec.layer_count * (4 * spec.hidden_size + spec.qkv_size + spec.hidden_size + 2 * spec.head_size)
-    return 4 * (chunk * per_position + threads * context + spec.vocab_size + vectors + spec.hidden_size)
+    buffers = sum(int(np.prod(shape)) for shape in _shapes(spec, chunk, threads, context).values())
+    return 4 * (buffers + _vector_floats(spec))
 
 
 class Activations:
     def __init__(self, spec: DecoderSpec, chunk: int, threads: int, context: int) -> None:
-        def buffer(*shape: int) -> F32:
-            return np.zeros(shape, np.float32)
-
-        self.residual = buffer(chunk, spec.hidden_size)
-        self.normed = buffer(chunk, spec.hidden_size)
-        self.branch = buffer(chunk, spec.hidden_size)  # what attention or MLP add
-        self.qkv = buffer(chunk, spec.qkv_size)
-        self.attended = buffer(chunk, spec.q_size)
-        self.sums = buffer(MLP_PARTS, chunk, spec.hidden_size)
-        self.scores = buffer(threads, context)
-        self.logits = buffer(1, spec.vocab_size)
+        buffers = {name: np.zeros(shape, np.float32) for name, shape in _shapes(spec, chunk, threads, context).items()}
+        self.residual: F32 = buffers["residual"]
+        self.normed: F32 = buffers["normed"]
+        self.branch: F32 = buffers["branch"]  # what attention or MLP add
+        self.qkv: F32 = buffers["qkv"]
+        self.attended: F32 = buffers["attended"]
+        self.sums: F32 = buffers["sums"]  # of the down projection; zero between layers
+        self.neurons: F32 = buffers["neurons"]  # gates, ups and their products, of one block of neurons per part
+        self.attention: F32 = buffers["attention"]  # per thread
+        self.logits: F32 = buffers["logits"]
+        self.ones: F32 = buffers["ones"]
+        self.ones.fill(1.0)
+        self.joined = {  # rows of planes, for a batch: pairs of bf16, or f16
+            "bf16": buffers["joined"].view(np.uint32),
+            "f16": buffers["joined"].view(np.int16),
+        }

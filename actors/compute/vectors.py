@@ -12,15 +12,20 @@ from tidemill.storage.manifest import MODEL_LAYER, Manifest, Role
 F32 = npt.NDArray[np.float32]
 
 
+NOTHING: F32 = np.zeros(0, np.float32)  # what the model does not have; kernels leave the step out
+
+
 class LayerVectors(NamedTuple):
+    """Those that the model does not have are NOTHING."""
+
     attn_norm: F32
     mlp_norm: F32
-    qkv_bias: F32 | None
-    out_bias: F32 | None
-    q_norm: F32 | None
-    k_norm: F32 | None
-    attn_post_norm: F32 | None
-    mlp_post_norm: F32 | None
+    qkv_bias: F32
+    out_bias: F32
+    q_norm: F32
+    k_norm: F32
+    attn_post_norm: F32
+    mlp_post_norm: F32
 
 
 def load_vectors(
@@ -29,10 +34,10 @@ def load_vectors(
     """All layers' vectors and the final norm, from the resident extents."""
     offset = np.float32(manifest.decoder.norm_weight_offset)
 
-    def find(role: Role, layer: int) -> F32 | None:
+    def find(role: Role, layer: int) -> F32:
         table_id = manifest.find_table(role, layer)
         if table_id is None:
-            return None
+            return NOTHING
         (extent,) = manifest.extents_of(table_id)
         at = int(placement.offsets[extent])
         values = widen_array(arena[at : at + manifest.extents[extent].bytes], manifest.tables[table_id].element)
@@ -40,7 +45,7 @@ def load_vectors(
 
     def get(role: Role, layer: int) -> F32:
         values = find(role, layer)
-        assert values is not None, f"{role} of layer {layer} is in every manifest that was checked"
+        assert values.size, f"{role} of layer {layer} is in every manifest that was checked"
         return values
 
     layers = [

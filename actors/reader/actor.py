@@ -1,7 +1,7 @@
 """Turns read tickets into device requests and their outcomes into answers. It owns the device and nothing in the
 arena."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tidemill.actors.actor import Send
 from tidemill.actors.counters import Counter, Counters
@@ -18,8 +18,9 @@ from tidemill.actors.messages import (
     unpack_ids,
 )
 from tidemill.actors.reader.config import ReaderConfig
+from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.devices.device import FlashDevice, ReadOutcome, ReadRequest
-from tidemill.storage.manifest import Manifest
+from tidemill.storage.manifest import Extent, Manifest, Table
 
 
 class ReaderActor:
@@ -108,7 +109,13 @@ class ReaderActor:
             checksums=tuple(int(digest, 16) for digest in checksums),
             checksum_block_bytes=block,
             destination=read.destination,
+            check=self._check_of(extent, table) if whole else None,
         )
+
+    def _check_of(self, extent: Extent, table: Table) -> Callable[[memoryview], None]:
+        codec = get_codec(table.planes[extent.plane].codec)
+        bundles = extent.bundle_stop - extent.bundle_start
+        return lambda placed: codec.check(extent.plane, placed, table, bundles)
 
     def _fail(self, read: Read, tries: int, outcome: ReadOutcome) -> Send:
         extent = self._manifest.extents[read.extent]

@@ -19,8 +19,11 @@ class LauncherChoice(StrEnum):
 
 
 class CodecChoice(StrEnum):
+    auto = "auto"
     raw = "raw"
     zstd = "zstd"
+    bf16_planes = "bf16-planes"
+    fp16_planes = "fp16-planes"
 
 
 Model = Annotated[str, typer.Option("-m", "--model", envvar="TIDEMILL_MODEL", help="Name or path of a model.")]
@@ -104,7 +107,13 @@ Verbose = Annotated[
     ),
 ]
 Codec = Annotated[
-    CodecChoice, typer.Option("--codec", envvar="TIDEMILL_CODEC", help="zstd suits drives slower than decompression.")
+    CodecChoice,
+    typer.Option(
+        "--codec",
+        envvar="TIDEMILL_CODEC",
+        help="How weights are stored, always lossless. auto: bf16 in planes (12 bits a weight), others raw. zstd suits "
+        "drives slower than decompression.",
+    ),
 ]
 
 

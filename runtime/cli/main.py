@@ -113,7 +113,7 @@ def chat(
 def convert(
     source: Annotated[Path, typer.Argument(help="A Hugging Face directory with safetensors, or a GGUF file.")],
     destination: Annotated[Path, typer.Argument(help="The model directory to write.")],
-    codec: flags.Codec = flags.CodecChoice.raw,
+    codec: flags.Codec = flags.CodecChoice.auto,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read everything again and compare with the source.")
     ] = False,
@@ -129,7 +129,7 @@ def convert(
 def pull(
     name: Annotated[str, typer.Argument(help="smollm2-135m, or a Hugging Face id ORGANISATION/NAME.")],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hub.")] = None,
-    codec: flags.Codec = flags.CodecChoice.raw,
+    codec: flags.Codec = flags.CodecChoice.auto,
     offline: Annotated[
         bool, typer.Option("--offline", envvar="HF_HUB_OFFLINE", help="Use only what is on this machine.")
     ] = False,

@@ -73,7 +73,7 @@ def show_info(model: str, as_json: bool) -> None:
         f"{'tied' if d.tied_head else 'untied'} head"
     )
     console.print(
-        f"{format_size(d.decoded_bytes)} decoded, {format_size(d.stored_bytes)} on flash, {d.extents} extents in "
+        f"{format_size(d.decoded_bytes)} in the arena, {format_size(d.stored_bytes)} on flash, {d.extents} extents in "
         f"{d.shards} shards; "
         f"a token computes with {format_size(d.bytes_per_token)}"
     )
@@ -85,8 +85,10 @@ def show_info(model: str, as_json: bool) -> None:
         "count",
         "bundles",
         "bundle",
-        "decoded",
+        "in the arena",
         "on flash, per plane",
+        "bits",
+        "exceptions",
         box=None,
         pad_edge=False,
     )
@@ -94,7 +96,15 @@ def show_info(model: str, as_json: bool) -> None:
         planes = " + ".join(format_size(size) for size in group.stored_bytes_per_plane)
         sizes = (format_size(group.bundle_bytes), format_size(group.decoded_bytes), planes)
         table.add_row(
-            group.role, group.layout, group.element, group.codec, str(group.tables), str(group.bundles), *sizes
+            group.role,
+            group.layout,
+            group.element,
+            group.codec,
+            str(group.tables),
+            str(group.bundles),
+            *sizes,
+            f"{group.bits_per_weight:.2f}",
+            "" if group.exceptions is None else str(group.exceptions),
         )
     console.print(table)
 

@@ -1,35 +1,69 @@
 """The protocol of a codec: how the bundles of an extent become the stored bytes of its planes, and back."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from tidemill.storage.manifest import Element
+from tidemill.storage.manifest import Element, Table
 
 Bytes = npt.NDArray[np.uint8]
 
 
+class EncodedPlane(NamedTuple):
+    """One plane of an extent: its bytes on flash, how many they are in the arena, and what the manifest keeps
+    besides."""
+
+    stored: Bytes
+    placed_bytes: int
+    exponent_base: int = 0
+
+
 class Codec(Protocol):
     """Stateless. A codec with several planes stores each as an extent of its own, so that planes can be placed apart;
-    anything that belongs to a whole extent (an exception list, a compression frame) is part of a plane's stored bytes.
+    anything that belongs to a whole extent (an exception list, a compression frame) is part of a plane's bytes.
     """
 
     @property
     def name(self) -> str: ...
 
-    def plane_bytes(self, element: Element, bundle_bytes: int) -> Sequence[int]:
-        """Decoded bytes of one bundle in each plane."""
+    @property
+    def is_identity(self) -> bool:
+        """Whether the stored bytes are what lies in the arena, so that they are read straight into their slot."""
         ...
 
-    def encode(self, bundles: Bytes, element: Element) -> Sequence[Bytes]:
-        """Bundles [N, bundle_bytes] → the stored bytes of each plane."""
+    def supports(self, element: Element, row_elements: int) -> bool:
+        """Whether tables of such rows can be stored so."""
+        ...
+
+    def plane_bytes(self, element: Element, bundle_bytes: int) -> Sequence[int]:
+        """Bytes of one bundle in each plane, as it lies in the arena."""
+        ...
+
+    def placed_bytes(self, plane: int, table: Table, bundles: int) -> tuple[int, int]:
+        """The least and the most that a plane of so many bundles takes in the arena."""
+        ...
+
+    def encode(self, bundles: Bytes, table: Table) -> Sequence[EncodedPlane]:
+        """Bundles [N, bundle_bytes] → each plane."""
         ...
 
     def decode(self, plane: int, stored: memoryview, out: memoryview) -> None:
-        """Decode one plane's stored bytes so that they fill `out` exactly.
+        """Turn one plane's stored bytes into what lies in the arena, so that they fill `out` exactly.
 
         Raises CorruptDataError when they do not, without writing past `out` or allocating by what the data claims.
         """
+        ...
+
+    def check(self, plane: int, placed: memoryview, table: Table, bundles: int) -> None:
+        """Raises CorruptDataError for bytes that kernels could not safely follow. Cheap: called for every read."""
+        ...
+
+    def join_bundle(self, planes: Sequence[Bytes], table: Table, exponent_base: int, place: int, bundles: int) -> Bytes:
+        """One bundle of a run of `bundles` that lies in the arena, the one at `place`."""
+        ...
+
+    def join(self, planes: Sequence[Bytes], table: Table, exponent_base: int) -> Bytes:
+        """What lies in the arena, all planes of one run of bundles → those bundles [N, bundle_bytes], bit for bit."""
         ...

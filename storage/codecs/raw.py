@@ -2,21 +2,37 @@
 
 from collections.abc import Sequence
 
-from tidemill.storage.codecs.codec import Bytes
+from tidemill.storage.codecs.codec import Bytes, EncodedPlane
 from tidemill.storage.errors import CorruptDataError
-from tidemill.storage.manifest import Element
+from tidemill.storage.manifest import Element, Table
 
 
 class RawCodec:
     name = "raw"
+    is_identity = True
+
+    def supports(self, element: Element, row_elements: int) -> bool:
+        return True
 
     def plane_bytes(self, element: Element, bundle_bytes: int) -> Sequence[int]:
         return (bundle_bytes,)
 
-    def encode(self, bundles: Bytes, element: Element) -> Sequence[Bytes]:
-        return (bundles.reshape(-1),)
+    def placed_bytes(self, plane: int, table: Table, bundles: int) -> tuple[int, int]:
+        return bundles * table.bundle_bytes, bundles * table.bundle_bytes
+
+    def encode(self, bundles: Bytes, table: Table) -> Sequence[EncodedPlane]:
+        return (EncodedPlane(bundles.reshape(-1), bundles.nbytes),)
 
     def decode(self, plane: int, stored: memoryview, out: memoryview) -> None:
         if len(stored) != len(out):
-            raise CorruptDataError(f"raw extent has {len(stored)} bytes, expected {len(out)}")
+            raise CorruptDataError(f"{self.name} extent has {len(stored)} bytes, expected {len(out)}")
         out[:] = stored
+
+    def check(self, plane: int, placed: memoryview, table: Table, bundles: int) -> None:
+        """Any bits are weights."""
+
+    def join_bundle(self, planes: Sequence[Bytes], table: Table, exponent_base: int, place: int, bundles: int) -> Bytes:
+        return planes[0][place * table.bundle_bytes : (place + 1) * table.bundle_bytes]
+
+    def join(self, planes: Sequence[Bytes], table: Table, exponent_base: int) -> Bytes:
+        return planes[0].reshape(-1, table.bundle_bytes)

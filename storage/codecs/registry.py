@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from tidemill.storage.codecs.codec import Codec
+from tidemill.storage.codecs.planes import Bf16PlanesCodec, Fp16PlanesCodec
 from tidemill.storage.codecs.raw import RawCodec
 from tidemill.storage.codecs.zstd import ZstdCodec
 from tidemill.storage.errors import FormatError
 
-CODECS: Mapping[str, Codec] = MappingProxyType({codec.name: codec for codec in (RawCodec(), ZstdCodec())})
+CODECS: Mapping[str, Codec] = MappingProxyType(
+    {codec.name: codec for codec in (RawCodec(), ZstdCodec(), Bf16PlanesCodec(), Fp16PlanesCodec())}
+)
 
 
 def get_codec(name: str) -> Codec:

@@ -5,23 +5,23 @@ from collections.abc import Sequence
 import numpy as np
 import zstandard
 
-from tidemill.storage.codecs.codec import Bytes
+from tidemill.storage.codecs.codec import Bytes, EncodedPlane
+from tidemill.storage.codecs.raw import RawCodec
 from tidemill.storage.errors import CorruptDataError
-from tidemill.storage.manifest import Element
+from tidemill.storage.manifest import Table
 
 LEVEL = 3
 WINDOW_BYTES_MAX = 8 << 20  # what a hostile frame header may make the decompressor allocate
 
 
-class ZstdCodec:
+class ZstdCodec(RawCodec):
     name = "zstd"
+    is_identity = False
 
-    def plane_bytes(self, element: Element, bundle_bytes: int) -> Sequence[int]:
-        return (bundle_bytes,)
-
-    def encode(self, bundles: Bytes, element: Element) -> Sequence[Bytes]:
+    def encode(self, bundles: Bytes, table: Table) -> Sequence[EncodedPlane]:
         compressor = zstandard.ZstdCompressor(level=LEVEL, write_content_size=True)
-        return (np.frombuffer(compressor.compress(bundles.tobytes()), dtype=np.uint8),)
+        stored = np.frombuffer(compressor.compress(bundles.tobytes()), dtype=np.uint8)
+        return (EncodedPlane(stored, bundles.nbytes),)
 
     def decode(self, plane: int, stored: memoryview, out: memoryview) -> None:
         try:

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from tidemill.storage.decoder_rules import SIZE_MAX
 from tidemill.storage.errors import UnsupportedModelError
-from tidemill.storage.manifest_rules import SIZE_MAX
 
 
 class ConfigReader:

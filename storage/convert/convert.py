@@ -11,14 +11,14 @@ import numpy as np
 
 from tidemill.storage.convert.gguf_source import GgufSource
 from tidemill.storage.convert.safetensors_source import SafetensorsSource
-from tidemill.storage.convert.tables import BundleReader, NeuronOrder, plan_tables
+from tidemill.storage.convert.tables import AUTO_CODEC, BundleReader, NeuronOrder, plan_tables
 from tidemill.storage.convert.tensor_source import TensorSource
 from tidemill.storage.errors import CorruptDataError, FormatError, SourceError
 from tidemill.storage.ids import TableId
 from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import load_manifest
 from tidemill.storage.model_writer import partial_directory, write_model
-from tidemill.storage.shard_reader import load_extents, read_permutation
+from tidemill.storage.shard_reader import read_bundles, read_permutation
 from tidemill.storage.shard_writer import write_error
 
 Progress = Callable[[int, int], None]  # done bytes, total bytes
@@ -39,7 +39,7 @@ def convert_model(
     source: Path,
     destination: Path,
     *,
-    codec: str = "raw",
+    codec: str = AUTO_CODEC,
     on_progress: Progress = lambda done, total: None,
     neuron_order: NeuronOrder | None = None,
 ) -> Manifest:
@@ -74,20 +74,19 @@ def verify_conversion(source: Path, destination: Path, *, on_progress: Progress 
     try:
         _verify_description(destination, manifest, tensors)
         reader = BundleReader(tensors, manifest.tables, _stored_order(destination, manifest))
-        counter = _Counter(sum(extent.bytes for extent in manifest.extents), on_progress)
+        counter = _Counter(sum(t.bundle_count * t.bundle_bytes for t in manifest.tables), on_progress)
         for index, extent in enumerate(manifest.extents):
             if extent.plane != 0:
                 continue
-            stored = np.empty(extent.bytes, np.uint8)
-            load_extents(destination, manifest, [index], stored, [0])
-            expected = reader.read(TableId(extent.table), extent.bundle_start, extent.bundle_stop).reshape(-1)
+            stored = read_bundles(destination, manifest, index)
+            expected = reader.read(TableId(extent.table), extent.bundle_start, extent.bundle_stop)
             if not np.array_equal(stored, expected):
                 table = manifest.tables[extent.table]
                 raise CorruptDataError(
                     f"{destination}: bundles {extent.bundle_start}..{extent.bundle_stop} of {table.role} layer "
                     f"{table.layer} differ from {source}; convert the model again"
                 )
-            counter.add(extent.bytes)
+            counter.add(stored.nbytes)
     finally:
         tensors.close()
 

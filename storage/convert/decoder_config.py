@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from tidemill.storage.convert.config_values import ConfigReader
+from tidemill.storage.decoder_rules import LAYERS_MAX
 from tidemill.storage.decoder_spec import DecoderSpec, Family, Rope, RopeScaling
 from tidemill.storage.errors import UnsupportedModelError
-from tidemill.storage.manifest_rules import LAYERS_MAX
 
 SUPPORTED = (
     "llama (Llama 2/3, SmolLM2), mistral, qwen2 (Qwen2, Qwen2.5), qwen3, gemma3_text, in bf16, f16 or f32, or GGUF "
@@ -93,8 +93,8 @@ def read_decoder_spec(
         windows=_windows(reader, family, layer_count),
         tied_head=reader.flag("tie_word_embeddings", False),
         max_context=reader.count("max_position_embeddings"),
-        bos_token_id=next(iter(reader.find_ids("bos_token_id") or ()), None),
-        eos_token_ids=_eos_ids(reader, generation_config),
+        bos_token_id=next(iter(_known(reader.find_ids("bos_token_id"), reader)), None),
+        eos_token_ids=_known(_eos_ids(reader, generation_config), reader),
     )
 
 
@@ -221,3 +221,10 @@ def _layer_types(reader: ConfigReader, family: Family, layer_count: int) -> Sequ
 def _eos_ids(reader: ConfigReader, generation_config: Mapping[str, object] | None) -> tuple[int, ...]:
     ids = ConfigReader(generation_config or {}).find_ids("eos_token_id")
     return ids if ids is not None else reader.find_ids("eos_token_id") or ()
+
+
+def _known(ids: Sequence[int] | None, reader: ConfigReader) -> tuple[int, ...]:
+    """Without the ids outside the vocabulary, which some configurations name: the decoder can neither take nor give
+    them."""
+    vocab_size = reader.count("vocab_size")
+    return tuple(token for token in ids or () if token < vocab_size)

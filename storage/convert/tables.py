@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from tidemill.storage.codecs.planes import EXCEPTION_SHARE_MAX, exception_share
 from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.convert.tensor_source import TensorSource
 from tidemill.storage.decoder_spec import DecoderSpec
@@ -16,6 +17,8 @@ from tidemill.storage.manifest_rules import Shape, expected_tables
 EMBED_BLOCK_BYTES = 65536  # what reading one embedding row costs on flash; smaller reads cost nearly the same
 PANEL_BYTES_MAX = 256 << 20  # of a down projection held at once to be read by columns
 ROWS_BYTES = 8 << 20  # of its rows held besides
+SAMPLED_ROWS = 32  # of a tensor looked at to choose its codec
+AUTO_CODEC = "auto"
 
 NeuronOrder = Callable[[int], npt.NDArray[np.uint32] | None]  # layer -> source index of each stored neuron
 Bytes = npt.NDArray[np.uint8]
@@ -41,7 +44,7 @@ MODEL_TENSORS: Mapping[Role, str] = {
 def tensors_of(spec: DecoderSpec, role: Role, layer: int) -> list[str]:
     """Hugging Face names of the tensors that make up a table, in the order in which they are joined."""
     if layer == MODEL_LAYER:
-        return [MODEL_TENSORS[role]]
+        return [MODEL_TENSORS["embed" if role == "head" and spec.tied_head else role]]
     names = dict(LAYER_TENSORS)
     if spec.post_norms:  # Gemma: four norms a layer
         names["attn_post_norm"] = ["post_attention_layernorm.weight"]
@@ -79,11 +82,18 @@ def plan_tables(source: TensorSource, codec: str, neuron_order: NeuronOrder | No
                 permutation_of[layer] = len(tables)
                 tables.append(_table("permutation", layer, ("permutation", 1, spec.ff_size), "u32", "raw", None))
     needed: set[str] = set()
-    for role, layer, shape in expected_tables(spec):
+    # A head in planes, or compressed, cannot be read by single rows: the embedding then has a table of its own.
+    chosen = _choose_codec(source, codec, "embed", MODEL_LAYER, spec.hidden_size)
+    for role, layer, shape in expected_tables(spec, head_apart=not spec.tied_head or chosen != "raw"):
         element = _check_tensors(source, role, layer)
         needed.update(tensors_of(spec, role, layer))
         permutation = permutation_of.get(layer) if role == "mlp" else None
-        tables.append(_table(role, layer, shape, element, codec, permutation))
+        layout, _, elements = shape
+        table_codec = "raw"
+        if layout in ("output-row", "neuron") and role != "embed":
+            row_elements = elements // 3 if layout == "neuron" else elements
+            table_codec = _choose_codec(source, codec, role, layer, row_elements)
+        tables.append(_table(role, layer, shape, element, table_codec, permutation))
     others = source.others(needed)
     if others:
         raise SourceError(
@@ -95,7 +105,6 @@ def plan_tables(source: TensorSource, codec: str, neuron_order: NeuronOrder | No
 
 def _table(role: Role, layer: int, shape: Shape, element: Element, codec: str, permutation: int | None) -> Table:
     layout, count, elements = shape
-    codec = codec if layout in ("output-row", "neuron") else "raw"
     bundle_bytes = elements * ELEMENT_BYTES[element]
     return Table(
         role=role,
@@ -105,8 +114,29 @@ def _table(role: Role, layer: int, shape: Shape, element: Element, codec: str, p
         bundle_count=count,
         bundle_elements=elements,
         planes=tuple(Plane(codec, size) for size in get_codec(codec).plane_bytes(element, bundle_bytes)),
-        checksum_block_bytes=EMBED_BLOCK_BYTES if role == "embed" and codec == "raw" else 0,
+        checksum_block_bytes=EMBED_BLOCK_BYTES if role == "embed" else 0,
         permutation=permutation,
+    )
+
+
+def _choose_codec(source: TensorSource, codec: str, role: Role, layer: int, row_elements: int) -> str:
+    """The codec of one table: the one asked for, or `auto`: planes for bf16. `raw` where that does not do: rows that
+    planes cannot hold, or weights with more exceptions than planes save (a pruned table)."""
+    names = tensors_of(source.decoder, role, layer)
+    element = source.element(names[0])
+    wanted = ("bf16-planes" if element == "bf16" else "raw") if codec == AUTO_CODEC else codec
+    if not get_codec(wanted).supports(element, row_elements):
+        return "raw"
+    if wanted == "bf16-planes" and any(_sample_exceptions(source, name) > EXCEPTION_SHARE_MAX for name in names):
+        return "raw"
+    return wanted
+
+
+def _sample_exceptions(source: TensorSource, name: str) -> float:
+    rows = source.shape(name)[0]
+    places = sorted({(rows - 1) * i // (SAMPLED_ROWS - 1) for i in range(SAMPLED_ROWS)})
+    return exception_share(
+        np.concatenate([source.rows(name, row, row + 1).reshape(-1) for row in places]).view(np.uint16)
     )
 
 

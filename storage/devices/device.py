@@ -1,6 +1,6 @@
 """The protocol of a flash device: tickets in, verified bytes in the arena out. It never blocks its caller."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 LoadMode = Literal["direct", "buffered"]
@@ -10,8 +10,9 @@ class ReadRequest(NamedTuple):
     """One read of `stored_bytes` at `offset` of a shard, verified, decoded to `destination` of the arena region.
 
     `offset` and `destination` are multiples of 4096. The device may read up to the next multiple of 4096 past
-    `stored_bytes`, and for `raw` may write that much at `destination`. `checksums` are xxh3_64 digests of consecutive
-    `checksum_block_bytes` blocks of the stored bytes (0: one digest for them all).
+    `stored_bytes`, and for a codec that is the identity may write that much at `destination`. `checksums` are xxh3_64
+    digests of consecutive `checksum_block_bytes` blocks of the stored bytes (0: one digest for them all). `check` looks
+    at the placed bytes; what it raises is the read's error.
     """
 
     ticket: int
@@ -23,6 +24,7 @@ class ReadRequest(NamedTuple):
     checksums: tuple[int, ...]
     checksum_block_bytes: int
     destination: int
+    check: Callable[[memoryview], None] | None = None
 
 
 class ReadOutcome(NamedTuple):

@@ -20,6 +20,7 @@ from tidemill.storage.checksums import verify_blocks
 from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.devices.device import LoadMode, ReadOutcome, ReadRequest
 from tidemill.storage.errors import DeviceError, StorageError
+from tidemill.storage.manifest import ALIGNMENT_BYTES
 
 O_DIRECT = getattr(os, "O_DIRECT", 0)
 
@@ -32,6 +33,8 @@ class ThreadPoolDevice:
     give.
     Where the file system refuses O_DIRECT, `load_mode` becomes "buffered" and the page cache is told to drop what was
     read.
+    Raises ValueError for an arena that direct reads cannot go to: every one of them would be refused, and the device
+    would be buffered without anybody having asked for it.
     """
 
     def __init__(
@@ -40,6 +43,11 @@ class ThreadPoolDevice:
         self._shards = list(shards)
         self._arena = arena.data
         self._mode: LoadMode = load_mode if O_DIRECT else "buffered"
+        if self._mode == "direct" and arena.ctypes.data % ALIGNMENT_BYTES:
+            raise ValueError(
+                f"the arena starts {arena.ctypes.data % ALIGNMENT_BYTES} bytes past a multiple of {ALIGNMENT_BYTES}, "
+                "where direct reads cannot go; map it at a page, or use load mode buffered"
+            )
         self._files: dict[int, int] = {}
         self._lock = threading.Condition()
         self._queue: list[tuple[bool, int, ReadRequest]] = []  # heap: not urgent, order of arrival, request
@@ -142,7 +150,9 @@ class ThreadPoolDevice:
 
     def _read(self, request: ReadRequest, bounce: "_Bounce") -> None:
         length = align_up(request.stored_bytes)
-        if request.codec == "raw":
+        codec = get_codec(request.codec)
+        placed = self._arena[request.destination : request.destination + request.decoded_bytes]
+        if codec.is_identity:
             target = self._arena[request.destination : request.destination + length]
         else:
             target = bounce.take(length)
@@ -150,23 +160,27 @@ class ThreadPoolDevice:
         stored = target[: request.stored_bytes]
         where = f"{self._shards[request.shard]} at offset {request.offset}"
         verify_blocks(stored, request.checksums, request.checksum_block_bytes, where)
-        if request.codec != "raw":
-            out = self._arena[request.destination : request.destination + request.decoded_bytes]
-            get_codec(request.codec).decode(0, stored, out)
+        if not codec.is_identity:
+            codec.decode(0, stored, placed)
+        if request.check is not None:
+            request.check(placed)
 
     def _fill(self, request: ReadRequest, target: memoryview) -> None:
-        """Read until `stored_bytes` are there. A short read that is not the end of the file is gone on with."""
-        done = 0
-        while done < request.stored_bytes:
-            got = self._preadv(request.shard, target[done:], request.offset + done)
-            if got == 0:
+        """Read until `stored_bytes` are there. A short read that is not the end of the file is gone on with.
+
+        A direct read goes on at a page, so it reads the end of a short one again; the file ends where that gets no
+        further.
+        """
+        start = reached = 0
+        while reached < request.stored_bytes:
+            got = self._preadv(request.shard, target[start:], request.offset + start)
+            if start + got <= reached:
                 raise DeviceError(
-                    f"{self._shards[request.shard]} ends at offset {request.offset + done}, expected "
+                    f"{self._shards[request.shard]} ends at offset {request.offset + reached}, expected "
                     f"{request.stored_bytes} bytes from {request.offset}; the file is truncated"
                 )
-            done += got
-            if done < request.stored_bytes and self._mode == "direct":
-                done -= done % mmap.PAGESIZE  # a direct read goes on at a page
+            reached = start + got
+            start = reached - reached % ALIGNMENT_BYTES if self._mode == "direct" else reached
         if self._mode == "buffered":
             os.posix_fadvise(self._fd(request.shard), request.offset, len(target), os.POSIX_FADV_DONTNEED)
 

@@ -1,47 +1,102 @@
 """What every codec must do."""
 
+from collections.abc import Sequence
+from typing import Literal
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tidemill.storage.codecs.codec import Codec
+from tidemill.storage.codecs.codec import Codec, EncodedPlane
 from tidemill.storage.errors import CorruptDataError
+from tidemill.storage.manifest import ELEMENT_BYTES, Element, Plane, Table
 
-BUNDLES = np.random.default_rng(3).integers(0, 256, (7, 48), dtype=np.uint8)
+ROW = 64
+Bytes = npt.NDArray[np.uint8]
+
+
+def table_of(codec: Codec, element: Element, layout: Literal["output-row", "neuron"], *, row: int = ROW) -> Table:
+    elements = row * (3 if layout == "neuron" else 1)
+    sizes = codec.plane_bytes(element, elements * ELEMENT_BYTES[element])
+    return Table(
+        role="mlp" if layout == "neuron" else "attn_out",
+        layer=0,
+        layout=layout,
+        element=element,
+        bundle_count=1 << 16,
+        bundle_elements=elements,
+        planes=tuple(Plane(codec.name, size) for size in sizes),
+        checksum_block_bytes=0,
+    )
+
+
+def place(codec: Codec, encoded: Sequence[EncodedPlane], table: Table, bundles: int) -> list[Bytes]:
+    """Each plane as it lies in the arena, checked."""
+    planes = []
+    for plane, part in enumerate(encoded):
+        placed = np.zeros(part.placed_bytes, np.uint8)
+        codec.decode(plane, memoryview(part.stored.tobytes()), placed.data)
+        codec.check(plane, placed.data, table, bundles)
+        least, most = codec.placed_bytes(plane, table, bundles)
+        assert least <= part.placed_bytes <= most
+        planes.append(placed)
+    return planes
 
 
 class CodecContract:
     codec: Codec
+    element: Element = "bf16"
 
-    def decode(self, stored: bytes, size: int) -> bytes:
-        out = bytearray(size + 8)
-        self.codec.decode(0, memoryview(stored), memoryview(out)[:size])
-        assert not any(out[size:]), "wrote past its buffer"
-        return bytes(out[:size])
+    def bundles(self, table: Table, count: int = 7, seed: int = 3) -> Bytes:
+        return np.random.default_rng(seed).integers(0, 256, (count, table.bundle_bytes), dtype=np.uint8)
+
+    @pytest.fixture(params=["output-row", "neuron"])
+    def table(self, request: pytest.FixtureRequest) -> Table:
+        return table_of(self.codec, self.element, request.param)
 
     @settings(suppress_health_check=[HealthCheck.differing_executors])  # one suite, several codecs
-    @given(data=st.binary(min_size=16, max_size=2048))
-    def test_what_is_encoded_is_decoded(self, data: bytes) -> None:
-        bundles = np.frombuffer(data[: len(data) // 16 * 16], np.uint8).reshape(-1, 16)
-        (stored,) = self.codec.encode(bundles, "bf16")
-        assert self.decode(stored.tobytes(), bundles.nbytes) == bundles.tobytes()
+    @given(data=st.binary(min_size=384, max_size=4096), layout=st.sampled_from(["output-row", "neuron"]))
+    def test_what_is_encoded_is_decoded(self, data: bytes, layout: Literal["output-row", "neuron"]) -> None:
+        table = table_of(self.codec, self.element, layout)
+        count = len(data) // table.bundle_bytes
+        bundles = np.frombuffer(data[: count * table.bundle_bytes], np.uint8).reshape(count, table.bundle_bytes)
+        encoded = self.codec.encode(bundles, table)
+        planes = place(self.codec, encoded, table, count)
+        assert np.array_equal(self.codec.join(planes, table, encoded[0].exponent_base), bundles)
 
-    def test_encoding_is_deterministic(self) -> None:
-        assert np.array_equal(self.codec.encode(BUNDLES, "bf16")[0], self.codec.encode(BUNDLES.copy(), "bf16")[0])
+    def test_single_bundles_are_those_of_the_run(self, table: Table) -> None:
+        bundles = self.bundles(table)
+        encoded = self.codec.encode(bundles, table)
+        planes = place(self.codec, encoded, table, len(bundles))
+        for i, expected in enumerate(bundles):
+            got = self.codec.join_bundle(planes, table, encoded[0].exponent_base, i, len(bundles))
+            assert np.array_equal(got, expected)
 
-    def test_planes_add_up_to_the_bundle(self) -> None:
-        assert sum(self.codec.plane_bytes("bf16", 48)) == 48
+    def test_encoding_is_deterministic(self, table: Table) -> None:
+        bundles = self.bundles(table)
+        for one, other in zip(self.codec.encode(bundles, table), self.codec.encode(bundles.copy(), table), strict=True):
+            assert np.array_equal(one.stored, other.stored)
+            assert one[1:] == other[1:]
 
-    @pytest.mark.parametrize("wrong", [0, 1, 335, 337, 1 << 20])
-    def test_another_size_than_was_stored_is_refused(self, wrong: int) -> None:
-        (stored,) = self.codec.encode(BUNDLES, "bf16")
-        with pytest.raises(CorruptDataError):
-            self.decode(stored.tobytes(), wrong)
+    def test_there_is_a_size_for_every_plane(self, table: Table) -> None:
+        sizes = self.codec.plane_bytes(self.element, table.bundle_bytes)
+        assert len(self.codec.encode(self.bundles(table), table)) == len(sizes)
+        assert all(0 < size <= table.bundle_bytes for size in sizes)
 
-    @settings(suppress_health_check=[HealthCheck.differing_executors])
+    @pytest.mark.parametrize("wrong", [0, 1, -1, 1 << 20])
+    def test_another_size_than_was_stored_is_refused(self, table: Table, wrong: int) -> None:
+        for plane, part in enumerate(self.codec.encode(self.bundles(table), table)):
+            out = bytearray(wrong if wrong in (0, 1 << 20) else part.placed_bytes + wrong)
+            with pytest.raises(CorruptDataError):
+                self.codec.decode(plane, memoryview(part.stored.tobytes()), memoryview(out))
+
+    @settings(suppress_health_check=[HealthCheck.differing_executors, HealthCheck.function_scoped_fixture])
     @given(cut=st.integers(0, 40))
-    def test_truncated_bytes_are_refused(self, cut: int) -> None:
-        stored = self.codec.encode(BUNDLES, "bf16")[0].tobytes()
-        with pytest.raises(CorruptDataError):
-            self.decode(stored[:cut], BUNDLES.nbytes)
+    def test_truncated_bytes_are_refused(self, table: Table, cut: int) -> None:
+        for plane, part in enumerate(self.codec.encode(self.bundles(table), table)):
+            out = memoryview(bytearray(part.placed_bytes + 8))
+            with pytest.raises(CorruptDataError):
+                self.codec.decode(plane, memoryview(part.stored.tobytes())[:cut], out[: part.placed_bytes])
+            assert not any(out[part.placed_bytes :]), "wrote past its buffer"

@@ -5,12 +5,22 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tidemill.actors.compute.kernels import linear
+from tidemill.actors.compute.kernels import linear, norm
 from tidemill.actors.compute.kernels.elements import STORED_DTYPES, widen_array
-from tidemill.actors.compute.kernels.linear_parts import MLP_PARTS
+from tidemill.actors.compute.kernels.linear_parts import MLP_PARTS, NEURON_BLOCK
 
 U = 2.0**-24  # unit roundoff of float32
 ROWS, SIZE, BATCH = 23, 96, 33
+F32 = npt.NDArray[np.float32]
+
+
+def close(sums: F32, batch: int) -> F32:
+    """The MLP's output out of its partial sums, which are zero afterwards."""
+    out, residual, normed = (np.zeros((batch, sums.shape[2]), np.float32) for _ in range(3))
+    nothing = np.zeros(0, np.float32)
+    norm.close_branch(MLP_PARTS, sums, out, nothing, nothing, residual, nothing, normed, np.float32(1e-6))
+    assert not sums.any()
+    return out
 
 
 class KernelContract:
@@ -37,10 +47,10 @@ class KernelContract:
         self, arena: npt.NDArray[np.generic], x: npt.NDArray[np.float32], cuts: list[int], threads: int
     ) -> npt.NDArray[np.float32]:
         """The rows in extents cut at `cuts`."""
-        starts = np.array(cuts[:-1], np.int64)
-        counts = np.diff(cuts).astype(np.int64)
+        edges = np.array(cuts, np.int64)
         out = np.zeros((len(x), ROWS), np.float32)
-        linear.row_dot(arena, 7 + starts * SIZE, starts, counts, x, out, threads)
+        offsets = (7 + edges * SIZE) * arena.itemsize
+        linear.row_dot(arena, offsets, edges[:-1], edges[1:], 0, len(cuts) - 1, x, out, threads)
         return out
 
     def mlp(
@@ -49,12 +59,11 @@ class KernelContract:
         """Neurons in three extents, handed over in the given runs of extents."""
         edges = np.array([0, 9, 10, ROWS], np.int64)
         sums = np.zeros((MLP_PARTS, BATCH + 3, SIZE), np.float32)
+        neurons = np.zeros((MLP_PARTS, 3 * NEURON_BLOCK * (BATCH + 3)), np.float32)
+        offsets = (7 + edges * 3 * SIZE) * arena.itemsize
         for run in runs:
-            linear.mlp(arena, 7 + edges[run] * 3 * SIZE, np.diff(edges)[run], x, sums, False)
-        out = np.empty((len(x), SIZE), np.float32)
-        linear.take_sums(sums, out)
-        assert not sums.any()
-        return out
+            linear.mlp(arena, offsets, edges[:-1], edges[1:], run[0], run[-1] + 1, x, neurons, sums, False)
+        return close(sums, len(x))
 
     def test_the_array_type_names_the_element(self) -> None:
         assert self.element in STORED_DTYPES

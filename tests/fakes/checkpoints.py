@@ -1,5 +1,7 @@
 """Small random checkpoints of every family, written by transformers itself."""
 
+import gc
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -81,4 +83,8 @@ def write_checkpoint(directory: Path, name: str, dtype: torch.dtype) -> transfor
     loaded = transformers.AutoModelForCausalLM.from_pretrained(
         directory, dtype=torch.float32, attn_implementation="eager"
     )
+    gc.collect()  # its thread pools are left to end by themselves, which the guard of the next test would see
+    for thread in threading.enumerate():
+        if thread.name.startswith("ThreadPoolExecutor"):
+            thread.join(10.0)
     return loaded.eval()

@@ -60,7 +60,7 @@ class FakeFlash:
     def submit(self, request: ReadRequest, *, urgent: bool) -> None:
         self.submitted.append(request)
         self._open.append((request, urgent))
-        size = align_up(request.stored_bytes) if request.codec == "raw" else request.decoded_bytes
+        size = align_up(request.stored_bytes) if get_codec(request.codec).is_identity else request.decoded_bytes
         self._arena[request.destination : request.destination + size] = 0xA5
 
     def cancel(self, ticket: int) -> None:
@@ -98,3 +98,5 @@ class FakeFlash:
         verify_blocks(bytes(stored), request.checksums, request.checksum_block_bytes, "fake flash")
         out = self._arena[request.destination : request.destination + request.decoded_bytes]
         get_codec(request.codec).decode(0, memoryview(bytes(stored)), out.data)
+        if request.check is not None:
+            request.check(out.data)

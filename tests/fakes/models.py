@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.decoder_spec import DecoderSpec, Rope
 from tidemill.storage.ids import TableId
 from tidemill.storage.manifest import MODEL_LAYER, Manifest, Plane, Role, Source, Table
@@ -43,9 +44,10 @@ TINY = DecoderSpec(
 
 def tables_of(spec: DecoderSpec, *, codec: str = "raw", block_bytes: int = 4096) -> list[Table]:
     """Every table of a bias-free llama-like decoder, bf16, in compute order."""
+    apart = not spec.tied_head or codec != "raw"
 
     def table(role: Role, layer: int, layout: str, count: int, elements: int) -> Table:
-        row_read = role == "embed" and codec == "raw"
+        matrix_codec = codec if layout != "vector" and (role != "embed" or not apart) else "raw"
         return Table(
             role=role,
             layer=layer,
@@ -53,8 +55,10 @@ def tables_of(spec: DecoderSpec, *, codec: str = "raw", block_bytes: int = 4096)
             element="bf16",
             bundle_count=count,
             bundle_elements=elements,
-            planes=(Plane("raw" if layout == "vector" else codec, elements * 2),),
-            checksum_block_bytes=block_bytes if row_read else 0,
+            planes=tuple(
+                Plane(matrix_codec, size) for size in get_codec(matrix_codec).plane_bytes("bf16", elements * 2)
+            ),
+            checksum_block_bytes=block_bytes if role == "embed" else 0,
         )
 
     hidden = spec.hidden_size
@@ -67,17 +71,20 @@ def tables_of(spec: DecoderSpec, *, codec: str = "raw", block_bytes: int = 4096)
         matrices.append(table("attn_out", layer, "output-row", hidden, spec.q_size))
         matrices.append(table("mlp", layer, "neuron", spec.ff_size, 3 * hidden))
     embed = table("embed", MODEL_LAYER, "output-row", spec.vocab_size, hidden)
-    if spec.tied_head:
+    if not apart:
         return [*vectors, *matrices, embed]
     return [*vectors, embed, *matrices, table("head", MODEL_LAYER, "output-row", spec.vocab_size, hidden)]
 
 
-def random_bundles(tables: list[Table], seed: int) -> Callable[[TableId, int, int], npt.NDArray[np.uint8]]:
+def random_bundles(
+    tables: list[Table], seed: int, *, tied: bool = True
+) -> Callable[[TableId, int, int], npt.NDArray[np.uint8]]:
     """Seeded bf16 weights of sizes that make greedy tokens vary: a wrong bit early becomes another token."""
-    rng = np.random.default_rng(seed)
     stored: list[npt.NDArray[np.uint8]] = []
     for table in tables:
-        scale = 0.3 if table.role == "embed" else 0.5
+        role = "embed" if table.role == "head" and tied else table.role
+        rng = np.random.default_rng([seed, table.layer + 1, *role.encode()])  # whatever other tables there are
+        scale = 0.3 if role == "embed" else 0.5
         values = rng.standard_normal((table.bundle_count, table.bundle_elements)).astype(np.float32) * scale
         if table.layout == "vector":
             values = 1.0 + 0.1 * values
@@ -107,7 +114,7 @@ def write_tiny_model(
         decoder=spec,
         source=Source(kind="synthetic", name="tiny", fingerprint=f"seed-{seed}", note=""),
         tables=tables,
-        read_bundles=random_bundles(tables, seed),
+        read_bundles=random_bundles(tables, seed, tied=tied),
         files={"tokenizer.json": tokenizer_json(spec.vocab_size)},
         extent_bytes=extent_bytes,
         on_bytes=lambda _: None,

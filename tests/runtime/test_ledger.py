@@ -26,15 +26,16 @@ DEMANDS = Demands(
 BESIDE = (60 + 130 + 2 + 1 + 3 + 24 + 8) * MIB
 
 
-@pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+@pytest.fixture(scope="module", params=["raw", "bf16-planes"])
+def manifest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny", codec=request.param)
 
 
 def check_plan(manifest: Manifest, plan: ArenaPlan) -> None:
     """No two slots share a byte, everything is aligned and inside, and everything streamed fits a ring slot."""
     spans = [(plan.offset_of(s), align_up(manifest.extents[e].bytes)) for s, e in enumerate(plan.locked_extents)]
-    spans += [(plan.offset_of(plan.locked_slots + i), plan.ring_slot_bytes) for i in range(plan.ring_slots)]
+    sizes = [ring.slot_bytes for ring in plan.rings for _ in range(ring.slots)]
+    spans += [(plan.offset_of(plan.locked_slots + i), size) for i, size in enumerate(sizes)]
     rows = plan.locked_slots + plan.ring_slots
     spans += [(plan.offset_of(rows + i), plan.row_slot_bytes) for i in range(plan.row_slots)]
     spans.sort()
@@ -43,7 +44,9 @@ def check_plan(manifest: Manifest, plan: ArenaPlan) -> None:
     assert all(start % 4096 == 0 for start, _ in spans)
     assert spans[-1][0] + spans[-1][1] <= plan.arena_bytes
     for extent in {*manifest.layer_extents, *manifest.head_extents} - set(plan.locked_extents):
-        assert manifest.extents[extent].bytes <= plan.ring_slot_bytes
+        ring = plan.rings[manifest.extents[extent].plane]
+        assert ring.slots > 0
+        assert manifest.extents[extent].bytes <= ring.slot_bytes
 
 
 @given(arena_bytes=st.integers(0, 1 << 20))

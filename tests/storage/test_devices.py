@@ -1,6 +1,7 @@
 import contextlib
 import errno
 import fcntl
+import mmap
 import os
 import threading
 from pathlib import Path
@@ -22,6 +23,19 @@ class ThreadPoolContract(DeviceContract):
     def make(self, directory: Path, manifest: Manifest, arena: npt.NDArray[np.uint8]) -> FlashDevice:
         shards = [directory / shard.file for shard in manifest.shards]
         return ThreadPoolDevice(shards, arena, depth=3, load_mode=self.mode)  # type: ignore[arg-type]
+
+    def test_a_shard_that_ends_inside_a_page_is_told_as_truncated(
+        self, device: FlashDevice, model: Path, manifest: Manifest
+    ) -> None:
+        """A direct read goes on at a page, so what it gets there is never nothing."""
+        last = len(manifest.extents) - 1
+        end = manifest.extents[last].offset + 100
+        os.truncate(model / manifest.shards[0].file, end)
+        device.submit(self.request(manifest, last, 0), urgent=False)
+        error = self.collect(device, 1)[last].error
+        assert error is not None
+        assert f"ends at offset {end}, expected" in error
+        assert "the file is truncated" in error
 
 
 class TestDirect(ThreadPoolContract):
@@ -94,7 +108,8 @@ class TestShortReads(ThreadPoolContract):
 
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
-    device = ThreadPoolDevice([tmp_path / "gone.arrow"], np.zeros(4096, np.uint8), depth=1, load_mode="direct")
+    arena = np.frombuffer(mmap.mmap(-1, 4096), np.uint8)
+    device = ThreadPoolDevice([tmp_path / "gone.arrow"], arena, depth=1, load_mode="direct")
     contract = DeviceContract()
 
     device.submit(ReadRequest(1, 0, 0, 10, 10, "raw", (0,), 0, 0), urgent=False)
@@ -102,6 +117,14 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     device.close()
     assert error is not None
     assert "gone.arrow cannot be opened" in error
+
+
+def test_an_arena_that_direct_reads_cannot_go_to_is_refused(tmp_path: Path) -> None:
+    """Every read would be refused, and the device would be buffered without a word."""
+    arena = np.frombuffer(mmap.mmap(-1, 8192), np.uint8)[8:]
+    with pytest.raises(ValueError, match="starts 8 bytes past a multiple of 4096"):
+        ThreadPoolDevice([tmp_path / "shard"], arena, depth=1, load_mode="direct")
+    ThreadPoolDevice([tmp_path / "shard"], arena, depth=1, load_mode="buffered").close()
 
 
 @pytest.mark.parametrize("failure", [MemoryError("no room"), KeyError("surprise")])

@@ -1,6 +1,7 @@
 """Hostile manifests and shards: always a StorageError, never a crash, a hang, a big allocation or computing on them."""
 
 import json
+import os
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,8 @@ from tidemill.storage.shard_reader import load_extents
 
 Json = dict[str, object]
 ALLOCATED_MAX = 8 << 20
+LLAMA3 = {"kind": "llama3", "factor": 8.0}
+FILE = {"file": "x.json", "bytes": 1, "checksum": "0" * 16}
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +102,24 @@ def set_in(path: str, value: object) -> Callable[[Json], None]:
         (set_in("decoder.windows", [0]), "windows"),
         (set_in("decoder.norm_eps", -1.0), "norm_eps"),
         (set_in("decoder.rope.theta", 0.0), "theta"),
+        (set_in("decoder.rope.theta", 1e308), "rope.theta is 1e\\+308"),
+        (set_in("decoder.rope.scaling", {**LLAMA3, "factor": 0.0}), "scaling.factor is 0.0"),
+        (set_in("decoder.rope.scaling", {**LLAMA3, "low_freq_factor": -1.0}), "low_freq_factor is -1.0"),
+        (set_in("decoder.rope.scaling", {**LLAMA3, "low_freq_factor": 4.0}), "less than high_freq_factor 4.0"),
+        (set_in("decoder.rope.scaling", {**LLAMA3, "original_context": 0}), "original_context is 0"),
+        (set_in("decoder.local_rope", {"theta": -1.0}), "local_rope.theta is -1.0"),
+        (set_in("decoder.windows", [1 << 25] * 4), "windows is .*33554432.* expected one of 0..16777216"),
+        (set_in("decoder.windows", [0, -1, 0, 0]), "windows is .*-1"),
+        (set_in("decoder.norm_eps", 0.0), "norm_eps is 0.0"),
+        (set_in("decoder.attention_scale", 1e308), "attention_scale is 1e\\+308"),
+        (set_in("decoder.embed_scale", -1.0), "embed_scale is -1.0"),
+        (set_in("decoder.bos_token_id", 96), "bos_token_id has 96, expected token ids of 0..95"),
+        (set_in("decoder.eos_token_ids", [2, -5]), "eos_token_ids has -5"),
+        (set_in("format_version", 77), "format_version is 77 inside"),
+        (set_in("files", [{**FILE, "bytes": -1}]), "-1 bytes, expected 0 or more"),
+        (set_in("files", [{**FILE, "checksum": "zz"}]), "checksum 'zz', expected 16 hex"),
+        (set_in("files", [FILE, FILE]), "each name once"),
+        (set_in("files", [{**FILE, "file": "manifest.json"}]), "plain name other than"),
         (set_in("decoder.tied_head", False), "tables"),
         (set_in("tables", []), "tables"),
         (set_in("extents", []), "extents"),
@@ -137,6 +158,39 @@ def test_a_shard_that_links_out_of_the_model_is_refused(model: Path, tmp_path: P
     shard.symlink_to(outside)
     with pytest.raises(FormatError, match="leads out"):
         load_manifest(directory)
+
+
+def make_loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, make_loop])
+@pytest.mark.parametrize("name", [MANIFEST_FILE, "shards/00000.arrow", "tokenizer.json"])
+def test_what_is_no_regular_file_is_refused(
+    model: Path, tmp_path: Path, name: str, make: Callable[[Path], object]
+) -> None:
+    """A FIFO would be waited for for ever."""
+    path = rewritten(model, tmp_path / "m", lambda _: None) / name
+    path.unlink(missing_ok=True)
+    make(path)
+    with pytest.raises(FormatError, match=f"{name} (is not a regular file|cannot be read)"):
+        load_manifest(tmp_path / "m")
+
+
+def test_a_file_in_place_of_the_shards_directory_is_refused(model: Path, tmp_path: Path) -> None:
+    directory = rewritten(model, tmp_path / "m", lambda _: None)
+    (directory / "shards").rename(tmp_path / "elsewhere")
+    (directory / "shards").touch()
+    with pytest.raises(FormatError, match=r"shards/00000.arrow cannot be read"):
+        load_manifest(directory)
+
+
+def test_a_small_file_that_links_out_of_the_model_is_refused(model: Path, tmp_path: Path) -> None:
+    directory = rewritten(model, tmp_path / "m", lambda _: None)
+    (directory / "tokenizer.json").symlink_to(model / "tokenizer.json")
+    with pytest.raises(FormatError, match=r"tokenizer.json leads out"):
+        load_manifest(directory)
+    assert any("leads out" in line for line in verify_model(directory, on_bytes=lambda _: None))
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

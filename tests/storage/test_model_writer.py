@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from tests.fakes.models import TINY, random_bundles, tables_of, write_tiny_model
-from tidemill.storage.errors import DeviceError, FormatError
+from tidemill.storage.errors import DeviceError, FormatError, SourceError
 from tidemill.storage.ids import TableId
 from tidemill.storage.manifest import Manifest, Source
 from tidemill.storage.manifest_file import load_manifest, verify_model
@@ -159,6 +159,90 @@ def test_a_permutation_is_stored_and_read(tmp_path: Path) -> None:
     manifest = write_tiny_model(tmp_path / "m")
     mlp = manifest.get_table("mlp", 0)
     assert np.array_equal(read_permutation(tmp_path / "m", manifest, mlp), np.arange(TINY.ff_size))
+
+
+def test_what_another_conversion_left_is_not_in_the_model(tmp_path: Path) -> None:
+    source = random_bundles(tables_of(TINY), 1)
+    with pytest.raises(RuntimeError):
+        write(tmp_path / "m", _failing(source, 60))
+    partial = partial_directory(tmp_path / "m")
+    (partial / "shards" / "00003.writing").write_bytes(b"left by a kill")
+    (partial / "shards" / "00099.arrow").write_bytes(b"of a model with more shards")
+    (partial / "old.json").write_bytes(b"of a source with other files")
+    write(tmp_path / "m", source)
+    write(tmp_path / "whole", source)
+    assert contents(tmp_path / "m") == contents(tmp_path / "whole")
+
+
+def test_a_directory_that_no_conversion_wrote_is_left_alone(tmp_path: Path) -> None:
+    notes = partial_directory(tmp_path / "m") / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("mine")
+    with pytest.raises(FormatError, match="not begun by a conversion"):
+        write(tmp_path / "m", random_bundles(tables_of(TINY), 1))
+    assert notes.read_text() == "mine"
+
+
+def test_a_failing_disk_of_the_source_is_told_as_such(tmp_path: Path) -> None:
+    def fails(table: TableId, start: int, stop: int) -> npt.NDArray[np.uint8]:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "model.safetensors")
+
+    with pytest.raises(
+        SourceError, match=r"cannot read bundles 0..1 of attn_norm .* from the source tiny.*model\.safe"
+    ):
+        write(tmp_path / "m", fails)
+
+
+def test_a_damaged_sidecar_is_not_believed(tmp_path: Path) -> None:
+    source = random_bundles(tables_of(TINY), 1)
+    with pytest.raises(RuntimeError):
+        write(tmp_path / "m", _failing(source, 60))
+    sidecar = partial_directory(tmp_path / "m") / "shards" / "00000.json"
+    data = sidecar.read_bytes()
+    assert data.count(b'"offset":12288,') == 1
+    sidecar.write_bytes(data.replace(b'"offset":12288,', b'"offset":16384,'))
+    assert write(tmp_path / "m", source) == load_manifest(tmp_path / "m")
+    assert verify_model(tmp_path / "m", on_bytes=lambda _: None) == []
+
+
+@pytest.mark.parametrize("step", ["unlink", "rename"])
+def test_a_kill_in_the_last_steps_costs_only_the_last_steps(tmp_path: Path, step: str) -> None:
+    source = random_bundles(tables_of(TINY), 1)
+    child = os.fork()
+    if child == 0:
+        real = getattr(Path, step)
+
+        def dies(path: Path, *args: object) -> None:
+            real(path, *args) if step == "unlink" else None
+            os._exit(9)
+
+        setattr(Path, step, dies)
+        write(tmp_path / "m", source)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    told: list[int] = []
+    manifest = write(tmp_path / "m", _failing(source, 0), told.append)
+    assert sum(told) == sum(extent.bytes for extent in manifest.extents)
+    write(tmp_path / "whole", source)
+    assert contents(tmp_path / "m") == contents(tmp_path / "whole")
+
+
+def test_names_are_synced_before_and_after_the_model_gets_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut must not leave a model whose files are not there."""
+    synced: list[tuple[str, bool]] = []
+    real = os.fsync
+
+    def records(handle: int) -> None:
+        synced.append((os.readlink(f"/proc/self/fd/{handle}"), (tmp_path / "m").exists()))
+        real(handle)
+
+    monkeypatch.setattr("os.fsync", records)
+    write(tmp_path / "m", random_bundles(tables_of(TINY), 1))
+    partial = partial_directory(tmp_path / "m")
+    assert {(str(partial), False), (str(partial / "shards"), False)} <= set(synced)
+    assert synced[-1] == (str(tmp_path), True)
 
 
 def _failing(read_bundles: ReadBundles, after: int) -> ReadBundles:

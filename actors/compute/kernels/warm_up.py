@@ -6,20 +6,47 @@ opens.
 
 import sys
 from pathlib import Path
+from types import MappingProxyType
 
 import numba
 import numpy as np
 
-from tidemill.actors.compute.kernels import attention, linear, norm
+from tidemill.actors.compute.kernels import attention, linear, norm, plane_linear
 from tidemill.actors.compute.kernels.elements import STORED_DTYPES
-from tidemill.actors.compute.kernels.linear_parts import MLP_PARTS
+from tidemill.actors.compute.kernels.linear_parts import (
+    JOINED_NEURONS,
+    KEY_BLOCK,
+    MLP_PARTS,
+    NEURON_BLOCK,
+    attention_scratch_floats,
+)
+from tidemill.storage.codecs.planes import BLOCK
 from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import load_manifest
 
+EPS = np.float32(1e-6)
+PLANES_OF = MappingProxyType({"bf16-planes": np.uint32, "fp16-planes": np.int16})  # codec -> what rows are joined to
 
-def elements_of(manifest: Manifest) -> tuple[str, ...]:
-    """The element types of the matrices: kernels are specialised for them."""
-    return tuple(sorted({table.element for table in manifest.tables if table.layout in ("output-row", "neuron")}))
+
+def kinds_of(manifest: Manifest) -> tuple[str, ...]:
+    """How the matrices lie in the arena, as element or codec: kernels are specialised for them."""
+    matrices = [table for i, table in enumerate(manifest.tables) if i in _computed_with(manifest)]
+    return tuple(sorted({t.element if len(t.planes) == 1 else t.planes[0].codec for t in matrices}))
+
+
+def _computed_with(manifest: Manifest) -> set[int]:
+    return {manifest.extents[i].table for i in (*manifest.layer_extents, *manifest.head_extents)}
+
+
+def _warm_planes(kind: str, threads: int) -> None:
+    arena, words = np.zeros(4 * BLOCK, np.uint8), np.zeros(BLOCK, np.uint32)
+    offsets, starts, stops = np.array([0, BLOCK]), np.zeros(2, np.int64), np.ones(2, np.int64)
+    x, out = np.ones((1, BLOCK), np.float32), np.zeros((1, 1), np.float32)
+    sums, neurons = np.zeros((MLP_PARTS, 1, BLOCK), np.float32), np.zeros((MLP_PARTS, 64), np.float32)
+    joined = np.zeros((threads, 3 * JOINED_NEURONS * BLOCK // 2), np.uint32).view(PLANES_OF[kind])
+    table = arena, words, offsets, starts, starts, stops, 0, 2
+    plane_linear.row_dot_planes(*table, x, joined, out, threads)
+    plane_linear.mlp_planes(*table[:5], starts, 0, 2, x, joined, neurons, sums, False)  # no neurons: nothing to follow
 
 
 def warm_up(manifest: Manifest, *, threads: int) -> None:
@@ -27,22 +54,24 @@ def warm_up(manifest: Manifest, *, threads: int) -> None:
     if not 1 <= threads <= numba.config.NUMBA_NUM_THREADS:
         raise ValueError(f"{threads} threads asked for, 1..{numba.config.NUMBA_NUM_THREADS} are possible here")
     numba.set_num_threads(threads)
-    x, out = np.ones((1, 4), np.float32), np.zeros((1, 4), np.float32)
-    one, none = np.ones(1, np.int64), np.zeros(1, np.int64)
-    sums = np.zeros((MLP_PARTS, 1, 4), np.float32)
-    cache = np.zeros((1, 2, 4), np.float32)
-    for element in elements_of(manifest):
+    one, x, out = np.ones(1, np.int64), np.ones((1, 4), np.float32), np.zeros((1, 4), np.float32)
+    zero = np.zeros(1, np.int64)
+    sums, neurons = np.zeros((MLP_PARTS, 1, 4), np.float32), np.zeros((MLP_PARTS, 3 * NEURON_BLOCK), np.float32)
+    for element in kinds_of(manifest):
+        if element in PLANES_OF:
+            _warm_planes(element, threads)
+            continue
         weights = np.zeros(12, STORED_DTYPES[element])
-        linear.row_dot(weights, none, none, one, x, out, threads)
-        linear.mlp(weights, none, one, x, sums, False)
-    linear.take_sums(sums, out)
-    norm.rms_norm(x, x[0], 1e-6, out)
-    norm.add(x, out)
-    norm.add_bias(x[0], out)
-    attention.head_norm(out, 0, 1, x[0], 1e-6)
-    attention.rotate(out, 1, np.ones((1, 2), np.float32), np.ones((1, 2), np.float32))
-    attention.store_kv(np.ones((1, 8), np.float32), 0, 0, cache, cache)
-    attention.attend(x, 0, cache, cache, 0, 1.0, np.zeros((threads, 2), np.float32), out)
+        linear.row_dot(weights, zero, zero, one, 0, 1, x, out, threads)
+        linear.mlp(weights, zero, zero, one, 0, 1, x, neurons, sums, False)
+    norm.norm_rows(x, x[0], EPS, out)
+    norm.close_branch(MLP_PARTS, sums, out, x[0], x[0], x, x[0], out, EPS)
+    angles, scratch = np.ones((1, 2), np.float32), np.zeros((threads, attention_scratch_floats(1, 4, 1)), np.float32)
+    keys, values = np.zeros((1, 1, 4, KEY_BLOCK), np.float32), np.zeros((1, KEY_BLOCK, 4), np.float32)
+    attention.attend(
+        np.ones((1, 12), np.float32), 0, angles, angles, x[0, :0], x[0], x[0], EPS,
+        keys, values, 0, np.float32(1.0), scratch, np.ones(KEY_BLOCK, np.float32), out,
+    )  # fmt: skip
 
 
 def main(arguments: list[str]) -> int:

@@ -13,10 +13,10 @@ from tidemill.actors.compute.placement import NOT_RESIDENT
 PROMPT = list(range(3, 43))
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["raw", "bf16-planes"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("model") / "tiny"
-    write_tiny_model(directory)
+    write_tiny_model(directory, codec=request.param)
     return directory
 
 
@@ -32,6 +32,18 @@ def test_a_row_of_a_batch_has_the_bits_of_a_batch_of_one(model: Path, expected: 
     decoder = resident_decoder(model, chunk=chunk)
     got = [logits_of(decoder, PROMPT[i : i + chunk], i) for i in range(0, len(PROMPT), chunk)]
     assert np.array_equal(np.concatenate(got), expected)
+
+
+def test_planes_give_the_bits_of_whole_weights(tmp_path: Path) -> None:
+    """With extents cut alike, as the MLP's partial sums follow them."""
+    logits = []
+    for codec, extent_bytes in (("raw", 8192), ("zstd", 8192), ("bf16-planes", 4096)):
+        write_tiny_model(tmp_path / codec, codec=codec, extent_bytes=extent_bytes)
+        decoder = resident_decoder(tmp_path / codec, chunk=40)
+        first = logits_of(decoder, PROMPT[:1], 0)
+        logits.append(np.concatenate([first, logits_of(decoder, PROMPT[1:], 1)]))
+    assert np.array_equal(logits[0], logits[1])
+    assert np.array_equal(logits[0], logits[2])
 
 
 def test_two_threads_give_the_bits_of_one(model: Path, expected: np.ndarray) -> None:  # type: ignore[type-arg]

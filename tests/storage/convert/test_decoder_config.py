@@ -115,3 +115,11 @@ def test_eos_comes_from_the_generation_configuration_first(
     config: dict[str, object], generation: dict[str, object] | None, expected: tuple[int, ...]
 ) -> None:
     assert read_decoder_spec({**BASE, **config}, generation).eos_token_ids == expected
+
+
+def test_token_ids_outside_the_vocabulary_are_left_out() -> None:
+    """Some configurations name tokens that the embedding has no row for; a manifest may not."""
+    size = read_decoder_spec(BASE).vocab_size
+    spec = read_decoder_spec({**BASE, "bos_token_id": size}, {"eos_token_id": [size + 7, 2, size - 1]})
+    assert spec.bos_token_id is None
+    assert spec.eos_token_ids == (2, size - 1)

@@ -1,0 +1,354 @@
+"""The two loops that all arithmetic on weights, keys and values is made of, written as LLVM vectors.
+
+Every output's sum has one order, given here and not by a compiler: `LANES` partial sums, each a chain of fused
+multiply-adds, then a tree over the lanes. How many rows and positions a tile holds only decides what shares a register;
+so any batch, any tiling, any thread count and any CPU gives the same bits.
+
+A tile is the code of one inner loop over `rows` x `batch` sums. Arrays are C-contiguous and addressed flat, in
+elements.
+"""
+
+from collections.abc import Callable, Sequence
+
+import llvmlite.binding
+from llvmlite import ir
+from numba import config, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from tidemill.actors.compute.kernels.elements import FLOAT, I16, I32, llvm_element, widen, widen_pairs
+
+LANES = 16
+LINE_BYTES = 64
+NEAR = 2  # how near to the core prefetched lines are wanted: the second-level cache
+I64 = ir.IntType(64)
+VECTOR = ir.VectorType(FLOAT, LANES)
+Body = Callable[[ir.Value, Sequence[ir.Value]], Sequence[ir.Value]]
+
+
+def _has_wide_registers() -> bool:
+    """32 registers of 16 floats. Where registers are fewer or smaller, larger tiles would spill."""
+    features = config.CPU_FEATURES
+    if features is None:
+        return bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))
+    return "+avx512f" in features.split(",")
+
+
+TILE_ROWS, TILE_BATCH = (6, 4) if _has_wide_registers() else (2, 2)
+TILE_ROWS_OF_PAIRS = 4 if _has_wide_registers() else 2  # two vectors of inputs take the registers of two rows
+TILE_VECTORS = 4 if _has_wide_registers() else 2
+TILE_COLUMNS = TILE_VECTORS * LANES
+
+
+class Array:
+    """An array argument of an intrinsic: loads and stores at flat element numbers.
+
+    One of u32 holds *pairs* of bf16 (elements.widen_pairs): numbers count weights, and two vectors are loaded at a
+    time.
+    """
+
+    def __init__(self, builder: ir.IRBuilder, data: ir.Value, stored: types.Type) -> None:
+        self._builder = builder
+        self._data = data
+        self._stored = stored
+        self.holds_pairs = stored == types.uint32
+        self.bytes = 4 if stored == types.float32 else 2  # of an element
+
+    def pointer(self, at: ir.Value) -> ir.Value:
+        place = self._builder.lshr(at, I64(1)) if self.holds_pairs else at
+        return self._builder.gep(self._data, [place])
+
+    def _typed(self, at: ir.Value, lanes: int) -> tuple[ir.Value, ir.Type]:
+        element = llvm_element(self._stored)
+        kind = ir.VectorType(element, lanes) if lanes > 1 else element
+        return self._builder.bitcast(self.pointer(at), kind.as_pointer()), kind
+
+    def load(self, at: ir.Value, lanes: int = 1) -> ir.Value:
+        """f32, widened."""
+        if self.holds_pairs:
+            return self._load_of_pair(at)
+        pointer, kind = self._typed(at, lanes)
+        value = self._builder.load(pointer, typ=kind)
+        value.align = self.bytes
+        return widen(self._builder, value, self._stored)
+
+    def _load_of_pair(self, at: ir.Value) -> ir.Value:
+        builder = self._builder
+        inside = builder.and_(at, I64(2 * LANES - 1))
+        lane = builder.or_(builder.shl(builder.and_(inside, I64(LANES - 1)), I64(1)), builder.lshr(inside, I64(4)))
+        halves = builder.bitcast(self._data, I16.as_pointer())
+        value = builder.load(builder.gep(halves, [builder.or_(builder.and_(at, I64(-2 * LANES)), lane)]), typ=I16)
+        value.align = 2
+        return widen(builder, value, types.uint16)
+
+    def vectors(self, at: ir.Value) -> Sequence[ir.Value]:
+        """The least that can be loaded from here on: one vector of LANES, or two of pairs."""
+        if not self.holds_pairs:
+            return [self.load(at, LANES)]
+        pointer, kind = self._typed(at, LANES)
+        value = self._builder.load(pointer, typ=kind)
+        value.align = 4
+        return widen_pairs(self._builder, value)
+
+    def store(self, value: ir.Value, at: ir.Value, lanes: int = 1) -> None:
+        pointer, _ = self._typed(at, lanes)
+        self._builder.store(value, pointer).align = self.bytes
+
+
+class Code:
+    """What both tiles are written with."""
+
+    def __init__(self, builder: ir.IRBuilder) -> None:
+        self.builder = builder
+
+    def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        name = f"llvm.fma.v{LANES}f32" if a.type == VECTOR else "llvm.fma.f32"
+        function = cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(a.type, [a.type] * 3), name)
+        return self.builder.call(function, [a, b, c])
+
+    def prefetch(self, pointer: ir.Value) -> None:
+        """Ask for a cache line, without waiting; beyond what is mapped this has no effect."""
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
+        self.builder.call(function, [self.builder.bitcast(pointer, byte), I32(0), I32(NEAR), I32(1)])
+
+    def plus(self, base: ir.Value, step: ir.Value | int, times: int = 1) -> ir.Value:
+        """base + step * times."""
+        if isinstance(step, int):
+            return self.builder.add(base, I64(step * times)) if step * times else base
+        return base if times == 0 else self.builder.add(base, self.builder.mul(step, I64(times)))
+
+    def loop(
+        self,
+        start: ir.Value,
+        stop: ir.Value,
+        step: int,
+        sums: Sequence[ir.Value],
+        body: Body,
+    ) -> Sequence[ir.Value]:
+        """`for i in range(start, stop, step): sums = body(i, sums)`, the sums held in registers."""
+        builder = self.builder
+        before = builder.block
+        head, inside, after = (builder.append_basic_block(name) for name in ("tile.head", "tile.body", "tile.end"))
+        builder.branch(head)
+        builder.position_at_end(head)
+        index = builder.phi(I64)
+        index.add_incoming(start, before)
+        held = []
+        for value in sums:
+            phi = builder.phi(value.type)
+            phi.add_incoming(value, before)
+            held.append(phi)
+        builder.cbranch(builder.icmp_signed("<", index, stop), inside, after)
+        builder.position_at_end(inside)
+        updated = body(index, held)
+        for phi, value in zip(held, updated, strict=True):
+            phi.add_incoming(value, builder.block)
+        index.add_incoming(builder.add(index, I64(step)), builder.block)
+        builder.branch(head)
+        builder.position_at_end(after)
+        return held
+
+    def fold(self, vector: ir.Value, join: Callable[[ir.Value, ir.Value], ir.Value]) -> ir.Value:
+        """Lanes joined to one value: the lower half with the upper half, until one is left."""
+        width = LANES
+        while width > 1:
+            width //= 2
+            low, high = (
+                self.builder.shuffle_vector(
+                    vector, vector, ir.Constant(ir.VectorType(I32, width), [*range(first, first + width)])
+                )
+                for first in (0, width)
+            )
+            vector = join(low, high)
+        return self.builder.extract_element(vector, I32(0))
+
+    def larger(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """The larger of two, b where one is NaN."""
+        return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)
+
+    def splat(self, scalar: ir.Value, kind: ir.VectorType) -> ir.Value:
+        one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, I32(0))
+        return self.builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(I32, kind.count), [0] * kind.count))
+
+
+def require_flat(*arrays: types.Type) -> None:
+    """A strided view is a bug of the caller: its elements are not where a tile looks."""
+    for array in arrays:
+        if not isinstance(array, types.Array) or array.layout != "C":
+            raise TypeError(f"kernels work on C-contiguous arrays, not on {array}")
+
+
+def arrays_of(context, builder, signature, args, numbers):  # type: ignore[no-untyped-def]
+    """The arguments of an intrinsic that are arrays, by their numbers."""
+    found = []
+    for number in numbers:
+        kind = signature.args[number]
+        data = context.make_array(kind)(context, builder, args[number]).data
+        found.append(Array(builder, data, kind.dtype))
+    return found
+
+
+def _emit_dots(
+    code: Code, weights: Array, row_at: Sequence[ir.Value], x: Array, batch_at: Sequence[ir.Value], size: ir.Value,
+    ahead_at: ir.Value | None = None,
+) -> Sequence[ir.Value]:  # fmt: skip
+    """The sums of every row with every position, rows outermost; meanwhile as much as was read, and the column between
+    two pairs of rows, is fetched from `ahead_at` on."""
+    builder, batch = code.builder, len(batch_at)
+    lines = -(-len(row_at) * LANES * weights.bytes * 3 // (2 * LINE_BYTES))
+
+    def products(k: ir.Value, sums: Sequence[ir.Value]) -> Sequence[ir.Value]:
+        if ahead_at is not None:
+            first = builder.add(ahead_at, builder.mul(k, I64(lines * LINE_BYTES // weights.bytes // LANES)))
+            for line in range(lines):
+                code.prefetch(weights.pointer(builder.add(first, I64(line * LINE_BYTES // weights.bytes))))
+        loaded = [weights.vectors(builder.add(place, k)) for place in row_at]
+        for i in range(len(loaded[0])):
+            inputs = [x.load(builder.add(builder.add(place, k), I64(i * LANES)), LANES) for place in batch_at]
+            sums = [
+                code.fma(row[i], inputs[b], sums[r * batch + b]) for r, row in enumerate(loaded) for b in range(batch)
+            ]
+        return sums
+
+    def remainder(k: ir.Value, sums: Sequence[ir.Value]) -> Sequence[ir.Value]:
+        inputs = [x.load(builder.add(place, k)) for place in batch_at]
+        loaded = [weights.load(builder.add(place, k)) for place in row_at]
+        return [code.fma(row, inputs[b], sums[r * batch + b]) for r, row in enumerate(loaded) for b in range(batch)]
+
+    step = 2 * LANES if weights.holds_pairs else LANES
+    whole = builder.and_(size, I64(-step))
+    zeros = [ir.Constant(VECTOR, [0.0] * LANES)] * (len(row_at) * batch)
+    vectors = code.loop(I64(0), whole, step, zeros, products)
+    sums = [code.fold(vector, builder.fadd) for vector in vectors]
+    return sums if weights.holds_pairs else code.loop(whole, size, 1, sums, remainder)
+
+
+def _dot_tile(rows: int, batch: int):  # type: ignore[no-untyped-def]
+    """out[out_at + b·out_stride + r] = Σ_k weights[row r][k] · x[x_at + b·size + k] for r < rows, b < batch.
+
+    Row r begins at `at + (r // 2)·pair_stride + (r % 2)·size`: rows lie in adjacent pairs (gate and up of a neuron).
+    One row alone streams fastest without fetching ahead.
+    """
+
+    @intrinsic
+    def tile(typing_context, weights, at, pair_stride, ahead_at, x, x_at, size, out, out_at, out_stride):  # type: ignore[no-untyped-def]
+        require_flat(weights, x, out)
+        number = types.int64
+        signature = types.void(weights, number, number, number, x, number, number, out, number, number)
+
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            _, at, pair_stride, ahead_at, _, x_at, size, _, out_at, out_stride = args
+            weights, x, out = arrays_of(context, builder, signature, args, (0, 4, 7))
+            code = Code(builder)
+            row_at = [code.plus(code.plus(at, pair_stride, r // 2), size, r % 2) for r in range(rows)]
+            batch_at = [code.plus(x_at, size, b) for b in range(batch)]
+            sums = _emit_dots(
+                code, weights, row_at, x, batch_at, size, ahead_at if rows > 1 and not weights.holds_pairs else None
+            )
+            for r in range(rows):
+                for b in range(batch):
+                    out.store(sums[r * batch + b], code.plus(code.plus(out_at, out_stride, b), r))
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return tile
+
+
+def _add_tile(vectors: int, batch: int, lanes: int):  # type: ignore[no-untyped-def]
+    """out[out_at + b·out_stride + c] += Σ_i factors[f_at + b·f_stride + i] · weights[at + i·stride + c] for b < batch
+    and c < vectors · lanes: chains of fused multiply-adds in the order of i < rows, on top of what is there."""
+
+    @intrinsic
+    def tile(typing_context, weights, at, stride, rows, factors, f_at, f_stride, out, out_at, out_stride):  # type: ignore[no-untyped-def]
+        require_flat(weights, factors, out)
+        number = types.int64
+        signature = types.void(
+            weights, number, number, number, factors, number, number, out, number, number
+        )  # fmt: skip
+
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            _, at, stride, rows, _, f_at, f_stride, _, out_at, out_stride = args
+            weights, factors, out = arrays_of(context, builder, signature, args, (0, 4, 7))
+            code = Code(builder)
+            places = [
+                code.plus(code.plus(out_at, out_stride, b), lanes, v) for b in range(batch) for v in range(vectors)
+            ]
+
+            def body(i, sums):  # type: ignore[no-untyped-def]
+                row_at = builder.add(at, builder.mul(i, stride))
+                if lanes == 1:
+                    row = [weights.load(code.plus(row_at, lanes, v)) for v in range(vectors)]
+                else:
+                    step = 2 if weights.holds_pairs else 1
+                    starts = range(0, vectors, step)
+                    row = [vector for v in starts for vector in weights.vectors(code.plus(row_at, lanes, v))]
+                updated = []
+                for b in range(batch):
+                    factor = factors.load(builder.add(code.plus(f_at, f_stride, b), i))
+                    spread = code.splat(factor, VECTOR) if lanes > 1 else factor
+                    updated += [code.fma(spread, row[v], sums[b * vectors + v]) for v in range(vectors)]
+                return updated
+
+            sums = code.loop(I64(0), rows, 1, [out.load(place, lanes) for place in places], body)
+            for value, place in zip(sums, places, strict=True):
+                out.store(value, place, lanes)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return tile
+
+
+@intrinsic
+def dot(typing_context, a, a_at, b, b_at, size):  # type: ignore[no-untyped-def]
+    """Σ_k a[a_at + k] · b[b_at + k]."""
+    require_flat(a, b)
+    signature = types.float32(a, types.int64, b, types.int64, types.int64)
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        left, right = arrays_of(context, builder, signature, args, (0, 2))
+        return _emit_dots(Code(builder), left, [args[1]], right, [args[3]], args[4])[0]
+
+    return signature, codegen
+
+
+@intrinsic
+def highest(typing_context, values, at, size):  # type: ignore[no-untyped-def]
+    """The largest of `size` values, a multiple of LANES; NaNs are passed over."""
+    require_flat(values)
+    signature = types.float32(values, types.int64, types.int64)
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        (values,) = arrays_of(context, builder, signature, args, (0,))
+        code = Code(builder)
+
+        def body(k: ir.Value, found: Sequence[ir.Value]) -> Sequence[ir.Value]:
+            return [code.larger(values.load(builder.add(args[1], k), LANES), found[0])]
+
+        lowest = ir.Constant(VECTOR, [float("-inf")] * LANES)
+        (vector,) = code.loop(I64(0), args[2], LANES, [lowest], body)
+        return code.fold(vector, code.larger)
+
+    return signature, codegen
+
+
+@intrinsic
+def holds_pairs(typing_context, weights):  # type: ignore[no-untyped-def]
+    """Known when compiled: whether an array holds pairs of bf16."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return ir.IntType(1)(int(signature.args[0].dtype == types.uint32))
+
+    return types.boolean(weights), codegen
+
+
+dot_block = _dot_tile(TILE_ROWS, TILE_BATCH)
+dot_pairs_block = _dot_tile(TILE_ROWS_OF_PAIRS, TILE_BATCH)
+dot_pair = _dot_tile(2, TILE_BATCH)
+dot_one = _dot_tile(1, 1)
+add_block = _add_tile(TILE_VECTORS, TILE_BATCH, LANES)
+add_strip = _add_tile(TILE_VECTORS, 1, LANES)
+add_one = _add_tile(1, 1, 1)

@@ -16,7 +16,7 @@ class Counter(IntEnum):
     FLASH_READS = 1
     FLASH_BUSY_NS = 2  # time with at least one read in flight
     FLASH_RETRIES = 3
-    DIRECT_IO = 4  # 1: direct, 0: buffered
+    LOAD_MODE = 4  # place in storage.devices.device.LOAD_MODES
     # arena
     LOCKED_BYTES_LOADED = 5
     STREAMED_BYTES = 6  # decoded bytes that passed through the ring

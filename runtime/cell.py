@@ -19,7 +19,9 @@ from tidemill.runtime.launchers.launcher import Launcher
 from tidemill.runtime.ledger import Demands, Ledger, check_available, plan_ledger
 from tidemill.runtime.memory import PeakSampler, available_bytes, process_memory
 from tidemill.runtime.options import EngineOptions
+from tidemill.runtime.tuning.saved_processes import remember_processes
 from tidemill.storage.codecs.registry import get_codec
+from tidemill.storage.devices.huge_pages import round_up
 from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import load_manifest
 
@@ -53,7 +55,10 @@ def open_cell(options: EngineOptions, on_event: Callable[[StatusText], None]) ->
     launcher = _build_launcher(options)
     try:
         launcher.prepare(str(options.model), threads=options.threads)
-        demands = measure_demands(manifest, options, measure_processes(launcher))
+        processes = measure_processes(launcher)
+        if options.launcher == "local":
+            remember_processes(processes)  # for `tidemill plan`, which starts none
+        demands = measure_demands(manifest, options, processes)
         ledger = plan_ledger(manifest, demands, ceiling_bytes=options.ram_bytes, arena_bytes=options.arena_bytes)
         check_available(ledger, demands, available_bytes())
         spec = plan_cell(manifest, options, ledger)
@@ -80,13 +85,14 @@ def kv_bytes_touched(manifest: Manifest, launcher: Launcher) -> int:
 
 def measure_demands(manifest: Manifest, options: EngineOptions, processes: dict[str, int]) -> Demands:
     spec = manifest.decoder
-    bounced = max((e.stored_bytes for e in manifest.extents if _is_compressed(manifest, e.table)), default=0)
+    staged = options.load_mode == "staged"
+    bounced = [e.stored_bytes for e in manifest.extents if staged or _is_compressed(manifest, e.table)]
     return Demands(
         processes=processes,
         kv_bytes=kv_cache_bytes(spec, options.context),
         activation_bytes=activation_bytes(spec, CHUNK, options.threads, options.context),
         link_bytes=sum(link.capacity_bytes for link in LINKS),
-        bounce_bytes=options.io_depth * bounced,
+        bounce_bytes=options.io_depth * round_up(max(bounced, default=0)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from tidemill.actors.messages import Sampling
 from tidemill.runtime.catalog import resolve_model
@@ -9,7 +10,7 @@ from tidemill.runtime.engine import Engine
 from tidemill.runtime.events import StatusText
 from tidemill.runtime.generation import Generation, Request, TextGenerated
 from tidemill.runtime.memory import available_bytes
-from tidemill.runtime.options import EngineOptions, LauncherName, check_options, default_threads
+from tidemill.runtime.options import EngineOptions, LauncherName, check_options, choose_load_mode, default_threads
 from tidemill.runtime.sizes import parse_size
 from tidemill.runtime.text.chat_template import ChatTemplate
 from tidemill.runtime.text.tokenizer import TextTokenizer
@@ -40,7 +41,7 @@ class LLM:
         ram: str | int | None = "auto",
         context: int | None = None,
         threads: int | None = None,
-        load_mode: LoadMode = "direct",
+        load_mode: LoadMode | Literal["auto"] = "auto",
         launcher: LauncherName = "local",
         arena: str | int | None = None,
         io_depth: int = DEFAULT_IO_DEPTH,
@@ -62,7 +63,7 @@ class LLM:
             arena_bytes=_bytes(arena),
             context=DEFAULT_CONTEXT if context is None else context,
             threads=default_threads() if threads is None else threads,
-            load_mode=load_mode,
+            load_mode=choose_load_mode(load_mode),
             launcher=launcher,
             io_depth=io_depth,
         )

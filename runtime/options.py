@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from tidemill.storage.devices.device import LoadMode
+from tidemill.storage.devices.device import LOAD_MODES, LoadMode
+from tidemill.storage.devices.huge_pages import is_shared_memory_scattered
 from tidemill.storage.manifest_file import load_manifest
 
 LauncherName = Literal["local", "in-process"]
@@ -24,6 +25,13 @@ class EngineOptions:
     load_mode: LoadMode
     launcher: LauncherName
     io_depth: int
+
+
+def choose_load_mode(wanted: LoadMode | Literal["auto"]) -> LoadMode:
+    """auto: past the page cache; by way of huge pages where the arena's own pages are scattered (decision 0010)."""
+    if wanted != "auto":
+        return wanted
+    return "staged" if is_shared_memory_scattered() else "direct"
 
 
 def default_threads() -> int:
@@ -46,7 +54,7 @@ def check_options(options: EngineOptions, *, explicit_context: bool) -> EngineOp
             f"1 to the {default_threads()} cores here",
         ),
         ("io_depth", options.io_depth, 1 <= options.io_depth <= IO_DEPTH_MAX, f"1 to {IO_DEPTH_MAX}"),
-        ("load_mode", options.load_mode, options.load_mode in ("direct", "buffered"), "direct or buffered"),
+        ("load_mode", options.load_mode, options.load_mode in LOAD_MODES, f"auto, {', '.join(LOAD_MODES)}"),
         ("launcher", options.launcher, options.launcher in ("local", "in-process"), "local or in-process"),
         ("ram", options.ram_bytes, options.ram_bytes is None or options.ram_bytes > 0, "more than 0 bytes"),
         ("arena", options.arena_bytes, options.arena_bytes is None or options.arena_bytes > 0, "more than 0 bytes"),

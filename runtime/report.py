@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tidemill.actors.counters import Counter
 from tidemill.runtime.cell import Cell
+from tidemill.storage.devices.device import LOAD_MODES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,7 @@ def report_of(cell: Cell) -> EngineReport:
         overhead_bytes=peak.overhead_bytes,
         peak_bytes=peak.total_bytes,
         process_bytes=peak.process_bytes,
-        load_mode="direct" if counters[Counter.DIRECT_IO] else "buffered",
+        load_mode=LOAD_MODES[int(counters[Counter.LOAD_MODE])],
         launcher=cell.launcher.name,
         flash_bytes=int(counters[Counter.FLASH_BYTES]),
         flash_reads=int(counters[Counter.FLASH_READS]),

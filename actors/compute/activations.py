@@ -5,11 +5,11 @@ import numpy.typing as npt
 
 from tidemill.actors.compute.kernels.linear_parts import (
     JOINED_NEURONS,
-    JOINED_ROWS,
     KEY_BLOCK,
     MLP_PARTS,
     NEURON_BLOCK,
     attention_scratch_floats,
+    joined_weights,
 )
 from tidemill.storage.decoder_spec import DecoderSpec
 
@@ -29,12 +29,8 @@ def _shapes(spec: DecoderSpec, chunk: int, threads: int, context: int) -> dict[s
         "attention": (threads, attention),
         "logits": (1, spec.vocab_size),
         "ones": (KEY_BLOCK,),
-        "joined": (threads, _joined_weights(spec) // 2),
+        "joined": (threads, joined_weights(spec.hidden_size, max(spec.hidden_size, spec.q_size)) // 2),
     }
-
-
-def _joined_weights(spec: DecoderSpec) -> int:
-    return max(JOINED_ROWS * max(spec.hidden_size, spec.q_size), 3 * JOINED_NEURONS * spec.hidden_size)
 
 
 def _vector_floats(spec: DecoderSpec) -> int:

@@ -19,7 +19,7 @@ from tidemill.actors.messages import (
 )
 from tidemill.actors.reader.config import ReaderConfig
 from tidemill.storage.codecs.registry import get_codec
-from tidemill.storage.devices.device import FlashDevice, ReadOutcome, ReadRequest
+from tidemill.storage.devices.device import LOAD_MODES, FlashDevice, ReadOutcome, ReadRequest
 from tidemill.storage.manifest import Extent, Manifest, Table
 
 
@@ -74,7 +74,7 @@ class ReaderActor:
             else:
                 failed.append(self._fail(read, tries, outcome))
         self._counters[Counter.FLASH_BUSY_NS] = self._device.busy_ns
-        self._counters[Counter.DIRECT_IO] = self._device.load_mode == "direct"
+        self._counters[Counter.LOAD_MODE] = LOAD_MODES.index(self._device.load_mode)
         answers = failed
         if done:
             answers.append(Send(ActorName.ARENA, BundlesRead(pack_ids(done))))

@@ -9,7 +9,9 @@ import typer
 
 
 class LoadModeChoice(StrEnum):
+    auto = "auto"
     direct = "direct"
+    staged = "staged"
     buffered = "buffered"
 
 
@@ -92,7 +94,12 @@ Arena = Annotated[
     ),
 ]
 Load = Annotated[
-    LoadModeChoice, typer.Option("--load-mode", envvar="TIDEMILL_LOAD_MODE", help="direct bypasses the page cache.")
+    LoadModeChoice,
+    typer.Option(
+        "--load-mode",
+        envvar="TIDEMILL_LOAD_MODE",
+        help="direct bypasses the page cache; staged does so by way of huge pages.",
+    ),
 ]
 Launcher = Annotated[
     LauncherChoice, typer.Option("--launcher", envvar="TIDEMILL_LAUNCHER", help="A process per actor, or all in one.")

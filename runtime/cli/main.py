@@ -59,7 +59,7 @@ def run(
     stop: flags.Stop = None,
     ram: flags.Ram = "auto",
     arena: flags.Arena = None,
-    load_mode: flags.Load = flags.LoadModeChoice.direct,
+    load_mode: flags.Load = flags.LoadModeChoice.auto,
     launcher: flags.Launcher = flags.LauncherChoice.local,
     io_depth: flags.IoDepth = 4,
     as_json: flags.Json = False,
@@ -93,7 +93,7 @@ def chat(
     stop: flags.Stop = None,
     ram: flags.Ram = "auto",
     arena: flags.Arena = None,
-    load_mode: flags.Load = flags.LoadModeChoice.direct,
+    load_mode: flags.Load = flags.LoadModeChoice.auto,
     launcher: flags.Launcher = flags.LauncherChoice.local,
     io_depth: flags.IoDepth = 4,
     verbose: flags.Verbose = False,
@@ -181,6 +181,72 @@ def doctor(
     from tidemill.runtime.cli.doctor import doctor_command
 
     doctor_command(model, deep, as_json)
+
+
+@app.command()
+@report_errors
+def tune(
+    model: Annotated[
+        str | None, typer.Option("-m", "--model", help="Measure on this model's shards and file system.")
+    ] = None,
+    threads: flags.Threads = None,
+    scratch: Annotated[
+        str, typer.Option("--scratch", help="Largest scratch file, where no model is there to read.")
+    ] = "512MiB",
+    point_seconds: Annotated[
+        float, typer.Option("--point-seconds", min=0.001, help="Time for each request size and depth.")
+    ] = 0.6,
+    flash_only: Annotated[
+        bool, typer.Option("--flash-only", help="Measure the drive again; keep the rest as saved.")
+    ] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print what is saved; measure nothing.")] = False,
+    as_json: flags.Json = False,
+) -> None:
+    """Measure this machine once, for `plan`: flash, DRAM and kernels. Less than a minute."""
+    from tidemill.runtime.cli.tune import TuneFlags, tune_command
+
+    tune_command(
+        TuneFlags(
+            model=model,
+            threads=threads,
+            scratch=scratch,
+            point_seconds=point_seconds,
+            flash_only=flash_only,
+            show=show,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command()
+@report_errors
+def plan(
+    model: flags.Model,
+    ram: flags.Ram = "auto",
+    context: flags.Context = None,
+    threads: flags.Threads = None,
+    io_depth: flags.IoDepth = 4,
+    prompt_tokens: Annotated[int, typer.Option("--prompt-tokens", min=1, help="Length of the prompt.")] = 128,
+    flash_rate: Annotated[
+        str | None, typer.Option("--flash-rate", help="Plan for a drive of this rate: 0.8GB/s, 500MB/s.")
+    ] = None,
+    as_json: flags.Json = False,
+) -> None:
+    """Predict a run without running it: memory, bytes and time per token, and what more memory or flash would bring."""
+    from tidemill.runtime.cli.plan import PlanFlags, plan_command
+
+    plan_command(
+        PlanFlags(
+            model=model,
+            ram=ram,
+            context=context,
+            threads=threads,
+            io_depth=io_depth,
+            prompt_tokens=prompt_tokens,
+            flash_rate=flash_rate,
+            as_json=as_json,
+        )
+    )
 
 
 @app.command()

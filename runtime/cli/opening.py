@@ -1,7 +1,7 @@
 """Opens a model from flags. The one place where the command line meets the Python API."""
 
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from tidemill.runtime.cli.flags import Opening, SamplingFlags
 from tidemill.runtime.cli.progress import stderr_console
@@ -18,7 +18,7 @@ def open_model(opening: Opening, directory: Path, *, context: int | None, quiet:
         ram=opening.ram_or_none,
         context=context,
         threads=opening.threads,
-        load_mode=cast(LoadMode, opening.load_mode),
+        load_mode=cast(LoadMode | Literal["auto"], opening.load_mode),
         launcher=cast(LauncherName, opening.launcher),
         arena=opening.arena,
         io_depth=opening.io_depth,

@@ -3,7 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
-LoadMode = Literal["direct", "buffered"]
+# direct: past the page cache, straight into the slot. staged: past it into a buffer of huge pages, then copied to the
+# slot. buffered: through the page cache.
+LoadMode = Literal["direct", "staged", "buffered"]
+LOAD_MODES: tuple[LoadMode, ...] = ("direct", "staged", "buffered")
 
 
 class ReadRequest(NamedTuple):

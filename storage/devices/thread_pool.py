@@ -4,7 +4,6 @@ import contextlib
 import errno
 import fcntl
 import heapq
-import mmap
 import os
 import threading
 import time
@@ -19,6 +18,7 @@ from tidemill.storage.arena_plan import align_up
 from tidemill.storage.checksums import verify_blocks
 from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.devices.device import LoadMode, ReadOutcome, ReadRequest
+from tidemill.storage.devices.huge_pages import huge_page_buffer
 from tidemill.storage.errors import DeviceError, StorageError
 from tidemill.storage.manifest import ALIGNMENT_BYTES
 
@@ -30,7 +30,7 @@ class ThreadPoolDevice:
     first.
 
     Direct reads need nothing but 4096-alignment of offset, length and address, which the format and the arena plan
-    give.
+    give. Staged ones go into 2 MiB pages first: docs/decisions/0010.
     Where the file system refuses O_DIRECT, `load_mode` becomes "buffered" and the page cache is told to drop what was
     read.
     Raises ValueError for an arena that direct reads cannot go to: every one of them would be refused, and the device
@@ -152,15 +152,14 @@ class ThreadPoolDevice:
         length = align_up(request.stored_bytes)
         codec = get_codec(request.codec)
         placed = self._arena[request.destination : request.destination + request.decoded_bytes]
-        if codec.is_identity:
-            target = self._arena[request.destination : request.destination + length]
-        else:
-            target = bounce.take(length)
+        is_copied = self._mode == "staged" or not codec.is_identity
+        slot = self._arena[request.destination : request.destination + length]
+        target = bounce.take(length) if is_copied else slot
         self._fill(request, target)
         stored = target[: request.stored_bytes]
         where = f"{self._shards[request.shard]} at offset {request.offset}"
         verify_blocks(stored, request.checksums, request.checksum_block_bytes, where)
-        if not codec.is_identity:
+        if is_copied:
             codec.decode(0, stored, placed)
         if request.check is not None:
             request.check(placed)
@@ -180,13 +179,13 @@ class ThreadPoolDevice:
                     f"{request.stored_bytes} bytes from {request.offset}; the file is truncated"
                 )
             reached = start + got
-            start = reached - reached % ALIGNMENT_BYTES if self._mode == "direct" else reached
+            start = reached if self._mode == "buffered" else reached - reached % ALIGNMENT_BYTES
         if self._mode == "buffered":
             os.posix_fadvise(self._fd(request.shard), request.offset, len(target), os.POSIX_FADV_DONTNEED)
 
     def _preadv(self, shard: int, target: memoryview, offset: int) -> int:
         fd = self._fd(shard)
-        was_direct = self._mode == "direct"  # before the read: another thread may fall back while this one is refused
+        was_direct = self._mode != "buffered"  # before the read: another thread may fall back while this one is refused
         try:
             return os.preadv(fd, [target], offset)
         except OSError as error:
@@ -205,7 +204,7 @@ class ThreadPoolDevice:
     def _open(self, path: Path) -> int:
         flags = os.O_RDONLY | os.O_CLOEXEC
         try:
-            if self._mode == "direct":
+            if self._mode != "buffered":
                 try:
                     return os.open(path, flags | O_DIRECT)
                 except OSError as error:
@@ -225,18 +224,18 @@ class ThreadPoolDevice:
 
 
 class _Bounce:
-    """A thread's own page-aligned buffer for stored bytes that need decoding; grows to the largest extent."""
+    """A thread's own buffer for stored bytes that are not read into their slot; grows to the largest extent."""
 
     def __init__(self) -> None:
-        self._map: mmap.mmap | None = None
+        self._buffer = memoryview(b"")
 
     def take(self, length: int) -> memoryview:
-        if self._map is None or len(self._map) < length:
-            self._map = mmap.mmap(-1, length)
-        return memoryview(self._map)[:length]
+        if len(self._buffer) < length:
+            self._buffer = huge_page_buffer(length)
+        return self._buffer[:length]
 
     def close(self) -> None:
-        self._map = None
+        self._buffer = memoryview(b"")
 
 
 def _clear_direct(fd: int) -> None:

@@ -46,6 +46,22 @@ class TestDirectZstd(ThreadPoolContract):
     codec = "zstd"
 
 
+class TestStaged(ThreadPoolContract):
+    mode = "staged"
+
+    def test_the_mode_in_force_is_told(self, device: FlashDevice) -> None:
+        assert device.load_mode == "staged"
+
+
+class TestStagedZstd(ThreadPoolContract):
+    mode = "staged"
+    codec = "zstd"
+
+
+class TestDirectPlanes(ThreadPoolContract):
+    codec = "bf16-planes"
+
+
 class TestBuffered(ThreadPoolContract):
     mode = "buffered"
 

@@ -14,7 +14,7 @@ PROMPT = [1, 17, 99, 4, 150, 33, 33, 8, 120, 77, 64, 3, 190, 52, 21, 6, 87, 111,
 ARRANGEMENTS = [
     (share, launcher, load_mode)
     for share in (0.75, 0.5, 0.25, 0.0)
-    for launcher, load_mode in (("in-process", "direct"), ("in-process", "buffered"))
+    for launcher, load_mode in (("in-process", "direct"), ("in-process", "staged"), ("in-process", "buffered"))
 ]
 
 

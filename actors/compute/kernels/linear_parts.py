@@ -1,8 +1,13 @@
 """Constants of the kernels that planning memory needs too: they lie apart so that it does not import numba."""
 
 MLP_PARTS = 8  # partial accumulators of the down projection; fixed, as their number is part of the bits
-NEURON_BLOCK = 24  # neurons whose gates and ups are computed before their downs are added; no part of the bits
 KEY_BLOCK = 64  # positions whose keys lie together; part of the bits (values are summed block by block)
+# The rest only decides what the caches hold at once, and is no part of the bits.
+NEURON_BLOCK = 24  # neurons whose gates and ups are computed before their downs are added
+JOINED_ROWS = 8  # rows of planes that are joined at a time for a batch
+JOINED_NEURONS = 48  # neurons likewise, at most: more of them share each load of the sums
+JOINED_NEURONS_MIN = 8
+JOINED_WEIGHTS = 3 * 48 * 2304  # 650 KiB, of 1 MiB of second-level cache
 
 
 def attention_scratch_floats(group: int, head_size: int, context: int) -> int:
@@ -10,5 +15,7 @@ def attention_scratch_floats(group: int, head_size: int, context: int) -> int:
     return group * (-(-context // KEY_BLOCK) * KEY_BLOCK + head_size)
 
 
-JOINED_ROWS = 8  # rows, and neurons, of planes that are joined at a time; no part of the bits
-JOINED_NEURONS = 12
+def joined_weights(row: int, longest_row: int) -> int:
+    """Weights of one thread's scratch for joined rows, in a decoder of that residual width."""
+    neurons = min(JOINED_NEURONS, max(JOINED_NEURONS_MIN, JOINED_WEIGHTS // (3 * row)))
+    return max(JOINED_ROWS * longest_row, 3 * neurons * row)

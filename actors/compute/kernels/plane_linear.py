@@ -112,11 +112,12 @@ def mlp_planes(
 ) -> None:  # fmt: skip
     """sums[p, b] += Σ act(gate_i·x[b]) (up_i·x[b]) down_i, as `linear.mlp`, over pairs of extents as `row_dot_planes`.
 
-    joined is [threads, 3 · JOINED_NEURONS · D weights or more].
+    joined is [threads, …]: as many neurons are joined at a time as a row of it holds.
     """
     batch, size = x.shape
     chunk = sums.shape[1]
     stride = 3 * size
+    at_once = min(JOINED_NEURONS, joined.shape[1] * joined.itemsize // (2 * stride))  # both elements have 2 bytes
     flat_x, flat_scratch, flat_sums = x.reshape(-1), scratch.reshape(-1), sums.reshape(-1)
     for part in numba.prange(MLP_PARTS):
         rows = joined[get_thread_id()]
@@ -133,8 +134,8 @@ def mlp_planes(
                         flat_x, scratch[part], gelu, flat_sums, sums_at,
                     )  # fmt: skip
                 continue
-            for i in range(begin, end, JOINED_NEURONS):
-                n = min(JOINED_NEURONS, end - i)
+            for i in range(begin, end, at_once):
+                n = min(at_once, end - i)
                 join_rows(arena, words, codes_at, rest_at, 3 * i, 3 * n, 3 * count, size, bases[e], rows)
                 dot_rows(rows, 0, stride, 2 * n, x, 0, size, batch, flat_scratch, pairs_at, 2 * n)
                 activate(gelu, flat_scratch, pairs_at, flat_scratch, hidden_at, n * batch)

@@ -1,0 +1,94 @@
+"""Draws a RunPlan for people."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from tidemill.runtime.planning.rates import MachineRates
+from tidemill.runtime.planning.run_plan import RunPlan, locked_bytes
+from tidemill.runtime.sizes import format_size
+
+BAR_WIDTH = 24
+
+
+def show_plan(model: str, plan: RunPlan, rates: MachineRates, assumptions: Sequence[str]) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    for assumption in assumptions:
+        console.print(f"assumed: {assumption}", markup=False)
+    table = Table("ledger", "", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, size in plan.ledger.lines:
+        table.add_row(name, format_size(size))
+    ceiling = plan.ledger.ceiling_bytes
+    table.add_row("in all", f"{format_size(plan.ledger.total_bytes)}, {_ceiling(ceiling)}")
+    console.print(table)
+    console.print()
+    facts = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, value in _rows(plan, rates):
+        facts.add_row(name, value)
+    console.print(facts)
+    console.print()
+    console.print(_curve(plan))
+    if plan.drives:
+        console.print()
+        console.print(_drives(plan))
+
+
+def _ceiling(ceiling_bytes: int | None) -> str:
+    return "no ceiling" if ceiling_bytes is None else f"ceiling {format_size(ceiling_bytes)}"
+
+
+def _rows(plan: RunPlan, rates: MachineRates) -> list[tuple[str, str]]:
+    p, arena = plan.prediction, plan.ledger.arena
+    streamed = (
+        f"{format_size(p.streamed_bytes_per_token)} streamed in {p.reads_per_token} reads"
+        if p.reads_per_token
+        else "nothing streamed: the model is resident"
+    )
+    source = "assumed" if rates.measured_at == "never" else f"measured {rates.measured_at}"
+    return [
+        ("arena", f"{format_size(arena.arena_bytes)}: locked {format_size(locked_bytes(arena))}, ring "
+                  f"{format_size(arena.ring_bytes)}"),
+        ("per token", f"{streamed}; {format_size(p.active_bytes_per_token)} computed with"),
+        ("first token", f"{_seconds(p.first_token_s)}: start {_seconds(p.cold_start_s)}, prompt and loading "
+                        f"{format_size(p.load_bytes)} {_seconds(p.prompt_s)}"),
+        ("decode", f"{p.decode_tokens_per_s:.2f} tok/s, {_seconds(p.decode_s_per_token)}/token: reading "
+                   f"{_seconds(p.io_s_per_token)} beside computing {_seconds(p.compute_s_per_token)}"),
+        ("floor", f"{_seconds(p.floor_s_per_token)}/token by flash, DRAM and arithmetic alone"),
+        ("bottleneck", _bottleneck(plan)),
+        ("rates", source),
+    ]  # fmt: skip
+
+
+def _bottleneck(plan: RunPlan) -> str:
+    if plan.prediction.bottleneck == "flash":
+        return f"flash; everything is resident from --ram {plan.resident_ceiling_bytes >> 20}MiB on"
+    return "compute: neither more memory nor a faster drive would help"
+
+
+def _curve(plan: RunPlan) -> Table:
+    table = Table(
+        "ceiling", "streamed/token", "tok/s", "", "first token", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
+    most = max(point.decode_tokens_per_s for point in plan.curve)
+    for point in plan.curve:
+        bar = "█" * max(1, round(point.decode_tokens_per_s / most * BAR_WIDTH))
+        table.add_row(
+            format_size(point.ceiling_bytes),
+            format_size(point.streamed_bytes_per_token),
+            f"{point.decode_tokens_per_s:.2f}",
+            bar,
+            _seconds(point.first_token_s),
+        )
+    return table
+
+
+def _drives(plan: RunPlan) -> Table:
+    table = Table("drive", "tok/s", "first token", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for point in plan.drives:
+        table.add_row(f"× {point.ratio:g}", f"{point.decode_tokens_per_s:.2f}", _seconds(point.first_token_s))
+    return table
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.1f} ms"

@@ -1,0 +1,54 @@
+"""What the planner takes as given: small times that were measured once and are alike on most machines, and the rates
+that stand in until `tidemill tune` has measured this one. All from 2 cores of a 2.6 GHz server part."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from tidemill.runtime.planning.rates import RATES_VERSION, FlashPoint, FlashRates, KernelRates, MachineRates
+
+MIB = 1 << 20
+
+# From the command to the moment a prompt is taken: imports, four processes, kernels from their cache (1.0 to 1.3 s).
+COLD_START_S = 1.2
+# The end of that: the reader loads locked weights already, while the tokenizer is opened.
+LOAD_AHEAD_S = 0.1
+# Per layer and pass: norms, rope, attention's calls and the Python between kernels.
+LAYER_OVERHEAD_S = 40e-6
+# Per token: sampling, messages between engine and compute, text. Only the next token's reads run on beside it.
+TOKEN_OVERHEAD_S = 2.0e-3
+# Core time of one read of 0.5 to 1 MiB: reader 0.19 ms, arena 0.11 ms, messages and shorter kernel calls in compute
+# 0.15 ms. The kernels lack it.
+READ_CORE_S = 0.45e-3
+# Of that, what the reader's interpreter lock lets no two reads do at once: a bound beside very fast drives.
+READER_READ_S = 0.1e-3
+# Decoded bytes per second and core of codecs that are undone in the reader's threads, before bytes reach the arena.
+DECODE_BYTES_PER_S: Mapping[str, float] = MappingProxyType({"zstd": 1.0e9})
+
+# A cell's processes before anything is allocated, as seen with models of 0.1 to 2 B parameters.
+DEFAULT_PROCESSES: Mapping[str, int] = MappingProxyType(
+    {"engine": 88 * MIB, "compute": 138 * MIB, "reader": 22 * MIB, "arena": 22 * MIB, "predictor": 22 * MIB}
+)
+DEFAULT_FLASH_BYTES_PER_S = 1.0e9
+DEFAULT_DRAM_BYTES_PER_S = 20e9
+DEFAULT_KERNEL_BYTES_PER_S = 15e9
+DEFAULT_FLOP_PER_S = 40e9
+
+
+def flat_flash(bytes_per_s: float, source: str) -> FlashRates:
+    """A drive that is equally fast at every request size and depth."""
+    return FlashRates(source=source, load_mode="direct", points=(FlashPoint(MIB, 1, bytes_per_s),))
+
+
+def default_rates(threads: int) -> MachineRates:
+    """Cautious rates for a machine that nothing is known of."""
+    return MachineRates(
+        version=RATES_VERSION,
+        host="unknown",
+        cpu="unknown",
+        threads=threads,
+        file_system="unknown",
+        measured_at="never",
+        flash=flat_flash(DEFAULT_FLASH_BYTES_PER_S, "assumed"),
+        dram_bytes_per_s=DEFAULT_DRAM_BYTES_PER_S,
+        kernels=KernelRates(bytes_per_s={"bf16": DEFAULT_KERNEL_BYTES_PER_S}, flop_per_s={8: DEFAULT_FLOP_PER_S}),
+    )

@@ -1,0 +1,141 @@
+"""A run before it runs: ledger and prediction at the ceiling asked for, over other ceilings, and with faster drives.
+Pure: it is told the rates, what the processes weigh, and how the model is opened."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from tidemill.runtime.ledger import MIB, CeilingTooSmallError, Demands, Ledger, plan_ledger
+from tidemill.runtime.planning.prediction import Prediction, RunShape, predict
+from tidemill.runtime.planning.rates import FlashPoint, MachineRates
+from tidemill.runtime.planning.workload import plan_workload
+from tidemill.storage.arena_plan import ArenaPlan
+from tidemill.storage.manifest import Manifest
+
+CURVE_POINTS = 9
+DRIVE_RATIOS = (0.5, 1.5, 2.0, 4.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurvePoint:
+    """What another ceiling would bring."""
+
+    ceiling_bytes: int
+    streamed_bytes_per_token: int
+    decode_tokens_per_s: float
+    first_token_s: float
+    bottleneck: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrivePoint:
+    """What a drive of `ratio` times the rate would bring at the same ceiling."""
+
+    ratio: float
+    decode_tokens_per_s: float
+    first_token_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlan:
+    ledger: Ledger
+    prediction: Prediction
+    curve: tuple[CurvePoint, ...]  # from the smallest possible ceiling to the one that holds the whole model
+    drives: tuple[DrivePoint, ...]  # empty when nothing is streamed
+
+    @property
+    def smallest_ceiling_bytes(self) -> int:
+        return self.curve[0].ceiling_bytes
+
+    @property
+    def resident_ceiling_bytes(self) -> int:
+        return self.curve[-1].ceiling_bytes
+
+
+def plan_run(
+    manifest: Manifest, demands: Demands, rates: MachineRates, shape: RunShape, *, ceiling_bytes: int | None
+) -> RunPlan:
+    """`ceiling_bytes` None: the whole model is resident. Raises CeilingTooSmallError as opening would."""
+
+    def at(ceiling: int | None, with_rates: MachineRates) -> tuple[Ledger, Prediction]:
+        ledger = plan_ledger(manifest, demands, ceiling_bytes=ceiling, arena_bytes=None)
+        return ledger, predict(plan_workload(manifest, ledger.arena), with_rates, shape)
+
+    ledger, prediction = at(ceiling_bytes, rates)
+    smallest, resident = ceiling_range(
+        lambda ceiling: plan_ledger(manifest, demands, ceiling_bytes=ceiling, arena_bytes=None)
+    )
+    curve: list[CurvePoint] = []
+    for ceiling in spread_ceilings(smallest, resident, CURVE_POINTS):
+        other = at(ceiling, rates)[1]
+        curve.append(
+            CurvePoint(
+                ceiling_bytes=ceiling,
+                streamed_bytes_per_token=other.streamed_bytes_per_token,
+                decode_tokens_per_s=other.decode_tokens_per_s,
+                first_token_s=other.first_token_s,
+                bottleneck=other.bottleneck,
+            )
+        )
+    drives: list[DrivePoint] = []
+    for ratio in DRIVE_RATIOS if prediction.reads_per_token else ():
+        other = at(ceiling_bytes, scale_flash(rates, ratio))[1]
+        drives.append(
+            DrivePoint(ratio=ratio, decode_tokens_per_s=other.decode_tokens_per_s, first_token_s=other.first_token_s)
+        )
+    return RunPlan(ledger=ledger, prediction=prediction, curve=tuple(curve), drives=tuple(drives))
+
+
+def locked_bytes(arena: ArenaPlan) -> int:
+    """Of slots that keep what they hold."""
+    return arena.rings[0].offset if arena.rings else arena.row_offset
+
+
+def ceiling_range(plan: Callable[[int | None], Ledger]) -> tuple[int, int]:
+    """(smallest ceiling that a plan exists for, smallest that holds the whole model), in whole MiB.
+
+    By bisection, so that the ledger stays the only place that knows what a ceiling has to hold.
+    """
+    whole = plan(None)
+    resident = _bisect(-(-whole.total_bytes // MIB) + 1, lambda mib: _slots(plan, mib) == 0)
+    smallest = _bisect(resident, lambda mib: _slots(plan, mib) is not None)
+    return smallest * MIB, resident * MIB
+
+
+def spread_ceilings(smallest: int, resident: int, count: int) -> tuple[int, ...]:
+    """At most `count` ceilings from one to the other, evenly, in whole MiB."""
+    span = resident - smallest
+    return tuple(sorted({(smallest + span * i // (count - 1)) // MIB * MIB for i in range(count)}))
+
+
+def scale_flash(rates: MachineRates, ratio: float) -> MachineRates:
+    """The same machine with a drive of `ratio` times the rate at every request size and depth."""
+    points = tuple(FlashPoint(p.request_bytes, p.depth, p.bytes_per_s * ratio) for p in rates.flash.points)
+    return msgspec.structs.replace(rates, flash=msgspec.structs.replace(rates.flash, points=points))
+
+
+def cap_flash(rates: MachineRates, bytes_per_s: float) -> MachineRates:
+    """The same machine with a drive that is throttled to `bytes_per_s`."""
+    points = tuple(FlashPoint(p.request_bytes, p.depth, min(p.bytes_per_s, bytes_per_s)) for p in rates.flash.points)
+    return msgspec.structs.replace(rates, flash=msgspec.structs.replace(rates.flash, points=points))
+
+
+def _slots(plan: Callable[[int | None], Ledger], mib: int) -> int | None:
+    """Ring slots of the plan for a ceiling; None where there is no plan."""
+    try:
+        return plan(mib * MIB).arena.ring_slots
+    except CeilingTooSmallError:
+        return None
+
+
+def _bisect(high: int, holds: Callable[[int], bool]) -> int:
+    """The smallest number up to `high` that holds, where everything above one that holds does too."""
+    low = 0
+    while low < high:
+        middle = (low + high) // 2
+        if holds(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return high

@@ -1,0 +1,144 @@
+"""A manifest of a llama that exists nowhere, for running the real decoder on any bytes. Pure; no shard is behind it."""
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+import msgspec
+
+from tidemill.storage.arena_plan import align_up
+from tidemill.storage.codecs.registry import CODECS
+from tidemill.storage.decoder_spec import DecoderSpec, Rope
+from tidemill.storage.layout import EXTENT_BYTES, cut_table
+from tidemill.storage.manifest import (
+    ELEMENT_BYTES,
+    FORMAT_VERSION,
+    MODEL_LAYER,
+    Element,
+    Extent,
+    Manifest,
+    Plane,
+    Source,
+    Table,
+)
+from tidemill.storage.manifest_rules import expected_tables
+
+CHECKSUM = "0" * 16  # nothing is read, so nothing is verified
+EXPONENT_BASE = 112  # codes count from 2^-15: no bits make a weight of 2 or more
+KINDS: Mapping[str, tuple[Element, str]] = MappingProxyType(
+    {
+        "bf16": ("bf16", "raw"),
+        "f16": ("f16", "raw"),
+        "f32": ("f32", "raw"),
+        "bf16-planes": ("bf16", "bf16-planes"),
+        "fp16-planes": ("f16", "fp16-planes"),
+    }
+)
+ONE_LAYER = DecoderSpec(
+    family="llama",
+    vocab_size=2048,
+    hidden_size=1024,
+    layer_count=1,
+    head_count=16,
+    kv_head_count=8,
+    head_size=64,
+    ff_size=4096,
+    activation="silu",
+    norm_eps=1e-5,
+    norm_weight_offset=0.0,
+    embed_scale=1.0,
+    attention_scale=0.125,
+    qkv_bias=False,
+    out_bias=False,
+    qk_norm=False,
+    post_norms=False,
+    rope=Rope(theta=10000.0),
+    local_rope=None,
+    windows=(0,),
+    tied_head=True,
+    max_context=1024,
+    bos_token_id=None,
+    eos_token_ids=(),
+)
+
+
+def plan_synthetic_model(kind: str, *, weight_bytes: int) -> Manifest:
+    """As many layers of 1024 × 4096 as make at least `weight_bytes`, in extents as a conversion cuts them.
+
+    `kind`: an element, or a codec of planes. Extents have offsets as if they lay one after the other in one shard;
+    vectors are f32, embedding and head raw.
+    """
+    one = _tables(ONE_LAYER, kind)
+    layer_bytes = sum(t.bundle_count * sum(p.bundle_bytes for p in t.planes) for t in one if _is_matrix(t))
+    layers = max(1, -(-weight_bytes // layer_bytes))
+    spec = msgspec.structs.replace(ONE_LAYER, layer_count=layers, windows=(0,) * layers)
+    tables = _tables(spec, kind)
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        writer="tune",
+        decoder=spec,
+        source=Source(kind="synthetic", name="tune", fingerprint="", note=""),
+        tables=tuple(tables),
+        shards=(),
+        extents=tuple(_extents(tables)),
+        files=(),
+    )
+
+
+def exception_lists(manifest: Manifest) -> Iterator[slice]:
+    """The bytes of each extent behind those of its bundles: all zero is a list of exceptions without any."""
+    for extent in manifest.extents:
+        plane = manifest.tables[extent.table].planes[extent.plane]
+        weights_bytes = (extent.bundle_stop - extent.bundle_start) * plane.bundle_bytes
+        if weights_bytes < extent.bytes:
+            yield slice(extent.offset + weights_bytes, extent.offset + extent.bytes)
+
+
+def _is_matrix(table: Table) -> bool:
+    return table.layer != MODEL_LAYER and table.layout != "vector"
+
+
+def _tables(spec: DecoderSpec, kind: str) -> list[Table]:
+    matrix_element, matrix_codec = KINDS[kind]
+    tables: list[Table] = []
+    for role, layer, (layout, count, elements) in expected_tables(spec, head_apart=False):
+        stored: Element = "f32" if layout == "vector" else matrix_element
+        codec = "raw" if layout == "vector" or layer == MODEL_LAYER else matrix_codec
+        planes = CODECS[codec].plane_bytes(stored, elements * ELEMENT_BYTES[stored])
+        tables.append(
+            Table(
+                role=role,
+                layer=layer,
+                layout=layout,
+                element=stored,
+                bundle_count=count,
+                bundle_elements=elements,
+                planes=tuple(Plane(codec, size) for size in planes),
+                checksum_block_bytes=0,
+            )
+        )
+    return tables
+
+
+def _extents(tables: list[Table]) -> list[Extent]:
+    extents: list[Extent] = []
+    offset = 0
+    for index, table in enumerate(tables):
+        for start, stop in cut_table(table, EXTENT_BYTES):
+            for plane, described in enumerate(table.planes):
+                size, _ = CODECS[described.codec].placed_bytes(plane, table, stop - start)
+                extents.append(
+                    Extent(
+                        table=index,
+                        plane=plane,
+                        shard=0,
+                        offset=offset,
+                        stored_bytes=size,
+                        bytes=size,
+                        bundle_start=start,
+                        bundle_stop=stop,
+                        checksums=(CHECKSUM,),
+                        exponent_base=EXPONENT_BASE if described.codec == "bf16-planes" and plane == 0 else 0,
+                    )
+                )
+                offset += align_up(size)
+    return extents

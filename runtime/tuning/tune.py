@@ -1,0 +1,100 @@
+"""Measures everything once, in order, telling how far it is. Saves nothing: `saved_rates` does."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from tidemill.runtime.catalog import list_models, models_directory
+from tidemill.runtime.planning.rates import RATES_VERSION, MachineRates
+from tidemill.runtime.planning.workload import kinds_of
+from tidemill.runtime.tuning.flash import FlashMeter, FlashPlan
+from tidemill.runtime.tuning.kernel_rates import DEFAULT_KINDS, measure_kernels
+from tidemill.runtime.tuning.machine import cpu_model, file_system, host_id
+from tidemill.runtime.tuning.scratch_file import scratch_file
+from tidemill.storage.manifest_file import load_manifest
+
+KERNEL_S = 9.0  # what the step takes where kernels are compiled, for the bar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuneOptions:
+    """`model` None: flash is measured on a scratch file of at most `scratch_bytes` in the models directory. `kept`:
+    rates whose DRAM and kernels stay as they are; only flash is measured."""
+
+    model: Path | None
+    threads: int
+    flash: FlashPlan
+    scratch_bytes: int
+    kept: MachineRates | None
+
+    @property
+    def place(self) -> Path:
+        """What lies on the file system that is measured."""
+        return models_directory() if self.model is None else self.model
+
+    @property
+    def expected_s(self) -> float:
+        return len(self.flash.points) * self.flash.seconds + (KERNEL_S if self.kept is None else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class TuneProgress:
+    """`done_s` of `TuneOptions.expected_s`."""
+
+    step: str
+    done_s: float
+
+
+def choose_model(smallest_bytes: int) -> Path | None:
+    """The largest complete model of the models directory whose shards can be measured on, or None."""
+    models = [model for model in list_models() if model.problem is None and model.bytes >= smallest_bytes]
+    return Path(max(models, key=lambda model: model.bytes).path) if models else None
+
+
+def tune(options: TuneOptions, on_progress: Callable[[TuneProgress], None]) -> MachineRates:
+    """Raises StorageError, FlashTooSmallError, NoScratchSpaceError, KernelError, OSError."""
+    done_s = 0.0
+
+    def advance(step: str, seconds: float) -> None:
+        nonlocal done_s
+        done_s += seconds
+        on_progress(TuneProgress(step, done_s))
+
+    advance("flash", 0.0)
+    with _flash_meter(options) as meter:
+        flash = meter.measure(options.flash, lambda seconds: advance("flash", seconds))
+    measured_at = datetime.now(UTC).isoformat(timespec="seconds")
+    if options.kept is not None:
+        return msgspec.structs.replace(options.kept, flash=flash, measured_at=measured_at)
+    advance("DRAM and kernels", 0.0)
+    compute = measure_kernels(options.threads, _kinds(options.model))
+    advance("DRAM and kernels", KERNEL_S)
+    return MachineRates(
+        version=RATES_VERSION,
+        host=host_id(),
+        cpu=cpu_model(),
+        threads=options.threads,
+        file_system=file_system(options.place),
+        measured_at=measured_at,
+        flash=flash,
+        dram_bytes_per_s=compute.dram_bytes_per_s,
+        kernels=compute.kernels,
+    )
+
+
+def _kinds(model: Path | None) -> tuple[str, ...]:
+    return DEFAULT_KINDS if model is None else kinds_of(load_manifest(model))
+
+
+@contextmanager
+def _flash_meter(options: TuneOptions) -> Iterator[FlashMeter]:
+    if options.model is not None:
+        shards = [options.model / shard.file for shard in load_manifest(options.model).shards]
+        yield FlashMeter(shards, source=f"the shards of {options.model.name}")
+        return
+    with scratch_file(models_directory(), options.scratch_bytes) as (path, size):
+        yield FlashMeter([path], source=f"a scratch file of {size >> 20} MiB")

@@ -1,0 +1,91 @@
+"""`tidemill plan` on a tiny model: no process is started."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.fakes.models import write_tiny_model
+from tests.fakes.rates import RATES
+from tidemill.runtime.cli.main import app
+from tidemill.runtime.cli.plan import parse_rate
+from tidemill.runtime.tuning.saved_processes import remember_processes
+from tidemill.runtime.tuning.saved_rates import rates_path, save_rates
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("models") / "tiny"
+    write_tiny_model(directory)
+    return directory
+
+
+def plan(tiny: Path, *arguments: str, status: int = 0) -> Result:
+    result = CliRunner().invoke(app, ["plan", "-m", str(tiny), *arguments])
+    assert result.exit_code == status, result.output
+    return result
+
+
+def test_people_see_ledger_time_and_curve(tiny: Path) -> None:
+    save_rates(rates_path(tiny), RATES)
+    out = plan(tiny, "--ram", "1GiB", "--prompt-tokens", "5").stdout
+    for word in ("process engine", "KV cache", "arena", "first token", "tok/s", "bottleneck", "ceiling", "█"):
+        assert word in out
+
+
+def test_json_has_ledger_prediction_curve_and_rates(tiny: Path) -> None:
+    save_rates(rates_path(tiny), RATES)
+    remember_processes({"engine": 70 << 20, "compute": 130 << 20})
+    result = json.loads(plan(tiny, "--ram", "1GiB", "-c", "64", "--prompt-tokens", "5", "--json").stdout)
+    assert {"name": "process compute", "bytes": 130 << 20} in result["ledger"]
+    assert result["ceiling_bytes"] == 1 << 30
+    assert result["context"] == 64
+    assert result["measured"]
+    assert result["assumptions"] == []
+    assert result["ring_bytes"] == 0
+    assert result["prediction"]["bottleneck"] == "compute"
+    assert result["prediction"]["decode_tokens_per_s"] == pytest.approx(1 / result["prediction"]["decode_s_per_token"])
+    assert result["curve"][0]["ceiling_bytes"] == result["smallest_ceiling_bytes"]
+    assert result["rates"]["dram_bytes_per_s"] == RATES.dram_bytes_per_s
+
+
+def test_without_measurements_it_says_so_and_marks_what_it_assumes(tiny: Path) -> None:
+    result = json.loads(plan(tiny, "--ram", "none", "--json").stdout)
+    assert not result["measured"]
+    assert result["ceiling_bytes"] is None
+    assert any("tidemill tune" in text for text in result["assumptions"])
+    assert any("processes" in text for text in result["assumptions"])
+    assert "assumed:" in plan(tiny).stdout
+
+
+def test_a_damaged_measurement_is_named_and_not_used(tiny: Path) -> None:
+    save_rates(rates_path(tiny), RATES)
+    rates_path(tiny).write_bytes(b"{")
+    result = json.loads(plan(tiny, "--json").stdout)
+    assert not result["measured"]
+    assert "damaged" in result["assumptions"][0]
+
+
+def test_a_flash_rate_takes_the_place_of_the_measured_one(tiny: Path) -> None:
+    save_rates(rates_path(tiny), RATES)
+    result = json.loads(plan(tiny, "--flash-rate", "0.8GB/s", "--json").stdout)
+    assert [point["bytes_per_s"] for point in result["rates"]["flash"]["points"]] == [0.8e9]
+    assert any("0.8GB/s" in text for text in result["assumptions"])
+
+
+@pytest.mark.parametrize(("text", "rate"), [("0.8GB/s", 800_000_000), ("500MB", 500_000_000), ("1MiB/s", 1 << 20)])
+def test_rates_are_sizes_per_second(text: str, rate: int) -> None:
+    assert parse_rate(text) == rate
+
+
+def test_bad_values_are_refused_with_what_is_accepted(tiny: Path) -> None:
+    assert "is no rate" in plan(tiny, "--flash-rate", "fast", status=1).stderr
+    assert "leaves no room" in " ".join(plan(tiny, "-c", "64", "--prompt-tokens", "64", status=2).stderr.split())
+    assert "needs at least" in plan(tiny, "--ram", "50MiB", status=1).stderr
+    assert "accepted: 1 to the model's 512" in plan(tiny, "-c", "100000", status=1).stderr

@@ -1,6 +1,6 @@
 """Opens one cell: kernels compiled, processes started and measured, ledger divided, actors given their parts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tidemill.actors.arena.config import ArenaConfig
@@ -19,6 +19,7 @@ from tidemill.runtime.launchers.launcher import Launcher
 from tidemill.runtime.ledger import Demands, Ledger, check_available, plan_ledger
 from tidemill.runtime.memory import PeakSampler, available_bytes, process_memory
 from tidemill.runtime.options import EngineOptions
+from tidemill.runtime.start_times import StartClock
 from tidemill.runtime.tuning.saved_processes import remember_processes
 from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.devices.huge_pages import round_up
@@ -40,6 +41,7 @@ class Cell:
     spec: CellSpec
     launcher: Launcher
     sampler: PeakSampler
+    start_s: Mapping[str, float]  # what opening took, by phase
 
     def close(self) -> None:
         try:
@@ -50,11 +52,14 @@ class Cell:
 
 def open_cell(options: EngineOptions, on_event: Callable[[StatusText], None]) -> Cell:
     """Raises StorageError, CeilingTooSmallError, ActorDiedError; leaves nothing behind when it does."""
+    clock = StartClock()
     manifest = load_manifest(options.model)
     ensure_kernels(options.model, manifest, threads=options.threads, on_event=on_event)
+    clock.end("kernel cache")
     launcher = _build_launcher(options)
     try:
         launcher.prepare(str(options.model), threads=options.threads)
+        clock.end("processes")
         processes = measure_processes(launcher)
         if options.launcher == "local":
             remember_processes(processes)  # for `tidemill plan`, which starts none
@@ -63,12 +68,14 @@ def open_cell(options: EngineOptions, on_event: Callable[[StatusText], None]) ->
         check_available(ledger, demands, available_bytes())
         spec = plan_cell(manifest, options, ledger)
         sampler = PeakSampler(launcher.process_ids, lambda: kv_bytes_touched(manifest, launcher))
+        clock.end("plan")
         launcher.start(spec)
         sampler.start()
+        clock.end("actors")
     except BaseException:
         launcher.close()
         raise
-    return Cell(manifest, ledger, spec, launcher, sampler)
+    return Cell(manifest, ledger, spec, launcher, sampler, clock.phases)
 
 
 def measure_processes(launcher: Launcher) -> dict[str, int]:

@@ -33,6 +33,7 @@ class EngineReport:
     streamed_bytes: int
     dropped_bytes: int
     ledger: tuple[tuple[str, int], ...]
+    start_s: Mapping[str, float]  # what opening took, by phase
 
 
 def report_of(cell: Cell) -> EngineReport:
@@ -56,4 +57,5 @@ def report_of(cell: Cell) -> EngineReport:
         streamed_bytes=int(counters[Counter.STREAMED_BYTES]),
         dropped_bytes=int(counters[Counter.DROPPED_BYTES]),
         ledger=cell.ledger.lines,
+        start_s=cell.start_s,
     )

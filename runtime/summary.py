@@ -23,6 +23,7 @@ class Summary:
     finish_reason: str
     prompt_tokens: int
     generated_tokens: int
+    start_s: dict[str, float]  # from the command or call to the prompt, by phase
     ttft_s: float | None  # from the call to the first token
     prompt_s: float | None  # the step that computed the prompt
     prompt_tokens_per_s: float | None
@@ -81,6 +82,7 @@ def summarise(outcome: Outcome, tokens: Sequence[TokenGenerated], report: Engine
         finish_reason=outcome.finish_reason,
         prompt_tokens=outcome.prompt_tokens,
         generated_tokens=len(tokens),
+        start_s=dict(report.start_s),
         ttft_s=None if outcome.ttft_ns is None else outcome.ttft_ns / 1e9,
         prompt_s=prompt_s,
         prompt_tokens_per_s=outcome.prompt_tokens / prompt_s if prompt_s else None,

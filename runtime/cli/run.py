@@ -2,7 +2,8 @@
 
 import json
 import sys
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tidemill.runtime.catalog import resolve_model
@@ -12,6 +13,7 @@ from tidemill.runtime.cli.progress import GenerationProgress, stderr_console
 from tidemill.runtime.cli.summary_view import show_summary
 from tidemill.runtime.cli.token_csv import write_token_csv
 from tidemill.runtime.generation import Generation, TextGenerated
+from tidemill.runtime.start_times import seconds_since_process_start
 from tidemill.runtime.text.tokenizer import TextTokenizer
 from tidemill.storage.manifest_file import load_manifest
 
@@ -26,6 +28,8 @@ class RunSettings:
 
 def run_prompt(opening: Opening, sampling: SamplingFlags, settings: RunSettings) -> None:
     """One completion. Ctrl-C ends it: what was generated is summed up, and the exit status is 130."""
+    python_s = seconds_since_process_start()
+    begun = time.perf_counter()
     directory = resolve_model(opening.model)
     decoder = load_manifest(directory).decoder
     prompt_ids = TextTokenizer.open(directory, decoder.bos_token_id).encode(settings.prompt, add_special_tokens=True)
@@ -34,10 +38,13 @@ def run_prompt(opening: Opening, sampling: SamplingFlags, settings: RunSettings)
             f"the prompt has {len(prompt_ids)} tokens, this model's context is {decoder.max_context}; shorten it"
         )
     context = opening.context or min(decoder.max_context, len(prompt_ids) + sampling.max_tokens)
+    tokenizer_s = time.perf_counter() - begun
     with open_model(opening, directory, context=context, quiet=settings.as_json) as llm:
         generation = start_generation(llm, prompt_ids, sampling)
         interrupted = _follow(generation, settings)
         summary = generation.summary()
+        before = {} if python_s is None else {"python": python_s}
+        summary = replace(summary, start_s={**before, "tokenizer": tokenizer_s, **summary.start_s})
     if settings.csv is not None:
         write_token_csv(settings.csv, generation.tokens, summary, opening, sampling)
     if settings.as_json:

@@ -31,7 +31,9 @@ def _rows(s: Summary) -> list[tuple[str, str]]:
     read = "not measured" if s.bytes_read_per_token is None else format_size(s.bytes_read_per_token)
     rate = "not measured" if s.flash_bytes_per_s is None else f"{s.flash_bytes_per_s / 1e9:.2f} GB/s"
     busy = "" if s.flash_busy_ratio is None else f", busy {min(s.flash_busy_ratio, 1.0):.0%} of the time"
+    phases = ", ".join(f"{name} {_seconds(seconds)}" for name, seconds in s.start_s.items())
     return [
+        ("start", f"{_seconds(sum(s.start_s.values()))}: {phases}"),
         ("prompt", f"{s.prompt_tokens} tokens, {_rate(s.prompt_tokens_per_s)}, first token after {_seconds(s.ttft_s)}"),
         ("decode", f"{s.generated_tokens} tokens, {_rate(s.decode_tokens_per_s)}, "
                    f"{_seconds(s.decode_s_per_token)}/token (p95 {_seconds(s.decode_s_per_token_p95)})"),

@@ -28,6 +28,7 @@ REPORT = EngineReport(
     streamed_bytes=3000,
     dropped_bytes=0,
     ledger=(("arena", 100),),
+    start_s={"processes": 0.5},
 )
 OUTCOME = Outcome(model="m", text="abc", finish_reason="length", prompt_tokens=10, ttft_ns=3_000_000_000, version="1")
 

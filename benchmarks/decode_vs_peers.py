@@ -53,14 +53,13 @@ class Model:
 
     @property
     def whole_bytes(self) -> int:
-        return sum(t.bundle_count * t.bundle_elements * 2 for t in self.manifest.tables if t.role != "permutation")
+        return 2 * self.manifest.parameter_count
 
     @property
     def token_bytes(self) -> int:
-        tables = self.manifest.tables
-        rows_only = not self.manifest.decoder.tied_head  # of an embedding that is no head, one row is read
-        left_out = {i for i, table in enumerate(tables) if table.role == "embed" and rows_only}
-        return sum(extent.bytes for extent in self.manifest.extents if extent.table not in left_out)
+        embed = self.manifest.get_table("embed")
+        rows_only = {embed} - {self.manifest.head_table}  # of an embedding that is no head, one row is read
+        return sum(extent.bytes for extent in self.manifest.extents if extent.table not in rows_only)
 
 
 def open_model(name: str) -> Model:

@@ -139,7 +139,7 @@ def describe_model(directory: Path) -> ModelDescription:
         vocab_size=spec.vocab_size,
         max_context=spec.max_context,
         tied_head=spec.tied_head,
-        parameters=_count_parameters(manifest),
+        parameters=manifest.parameter_count,
         source=f"{manifest.source.kind}: {manifest.source.name}",
         note=manifest.source.note,
         shards=len(manifest.shards),
@@ -149,16 +149,6 @@ def describe_model(directory: Path) -> ModelDescription:
         bytes_per_token=sum(manifest.extents[i].bytes for i in lap),
         stored_bytes_per_token=sum(manifest.extents[i].stored_bytes for i in lap),
         tables=tuple(_groups(manifest)),
-    )
-
-
-def _count_parameters(manifest: Manifest) -> int:
-    """Each weight once: a tied head that is stored apart is the embedding again."""
-    twice = manifest.head_table if manifest.decoder.tied_head and manifest.find_table("head") is not None else None
-    return sum(
-        table.bundle_count * table.bundle_elements
-        for index, table in enumerate(manifest.tables)
-        if table.role != "permutation" and index != twice
     )
 
 

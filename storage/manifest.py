@@ -161,6 +161,16 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def head_extents(self) -> range:
         return self.extents_of(self.head_table)
 
+    @cached_property
+    def parameter_count(self) -> int:
+        """Weights of the decoder, each once: a tied head that is stored apart is the embedding again."""
+        twice = self.head_table if self.decoder.tied_head and self.find_table("head") is not None else None
+        return sum(
+            table.bundle_count * table.bundle_elements
+            for index, table in enumerate(self.tables)
+            if table.role != "permutation" and index != twice
+        )
+
     def planes_of(self, table: TableId) -> int:
         return len(self.tables[table].planes)
 

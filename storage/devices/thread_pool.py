@@ -19,6 +19,7 @@ from tidemill.storage.checksums import verify_blocks
 from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.devices.device import LoadMode, ReadOutcome, ReadRequest
 from tidemill.storage.devices.huge_pages import huge_page_buffer
+from tidemill.storage.devices.prefault import Prefaulter
 from tidemill.storage.errors import DeviceError, StorageError
 from tidemill.storage.manifest import ALIGNMENT_BYTES
 
@@ -48,6 +49,7 @@ class ThreadPoolDevice:
                 f"the arena starts {arena.ctypes.data % ALIGNMENT_BYTES} bytes past a multiple of {ALIGNMENT_BYTES}, "
                 "where direct reads cannot go; map it at a page, or use load mode buffered"
             )
+        self._prefaulter = Prefaulter(arena.ctypes.data)
         self._files: dict[int, int] = {}
         self._lock = threading.Condition()
         self._queue: list[tuple[bool, int, ReadRequest]] = []  # heap: not urgent, order of arrival, request
@@ -155,6 +157,8 @@ class ThreadPoolDevice:
         is_copied = self._mode == "staged" or not codec.is_identity
         slot = self._arena[request.destination : request.destination + length]
         target = bounce.take(length) if is_copied else slot
+        if request.destination + length <= len(self._arena):
+            self._prefaulter.populate(request.destination, length)
         self._fill(request, target)
         stored = target[: request.stored_bytes]
         where = f"{self._shards[request.shard]} at offset {request.offset}"

@@ -26,7 +26,7 @@ from tidemill.storage.devices.huge_pages import round_up
 from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import load_manifest
 
-CHUNK = 64  # positions per prefill chunk. Part of no bits (kernels are batch-invariant), but of activation memory
+CHUNK = 256  # positions per prefill chunk. Part of no bits (kernels are batch-invariant), but of activation memory
 READ_RETRIES = 2
 UNMEASURED_PROCESS_BYTES = 120 << 20
 TICKETS_PER_DEPTH = 4  # reads queued behind each one under way, so that the device never waits for a message

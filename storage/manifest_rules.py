@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tidemill.storage.codecs.planes import EXPONENT_BASE_MAX
+from tidemill.storage.codecs.planes import EXPONENT_BASE_MAX, EXPONENT_BASE_STEP
 from tidemill.storage.codecs.registry import CODECS
 from tidemill.storage.decoder_rules import SIZE_MAX, check_decoder
 from tidemill.storage.decoder_spec import DecoderSpec
@@ -201,8 +201,10 @@ def _check_extent(manifest: Manifest, where: str, extent: Extent, table: Table) 
     )
     based = plane.codec == "bf16-planes" and extent.plane == 0
     _require(
-        0 <= extent.exponent_base <= (EXPONENT_BASE_MAX if based else 0),
-        f"{where}: exponent base {extent.exponent_base}, expected 0..{EXPONENT_BASE_MAX if based else 0}",
+        0 <= extent.exponent_base <= (EXPONENT_BASE_MAX if based else 0)
+        and extent.exponent_base % EXPONENT_BASE_STEP == 0,
+        f"{where}: exponent base {extent.exponent_base}, expected an even one of "
+        f"0..{EXPONENT_BASE_MAX if based else 0}",
     )
     _require(0 < extent.bytes <= EXTENT_BYTES_MAX, f"{where}: {extent.bytes} bytes, expected 1..{EXTENT_BYTES_MAX}")
     _require(

@@ -6,9 +6,10 @@ then the *exceptions*: weights whose exponent lies outside base .. base + 15, gi
 zero; the power of two that they would be is an exception.
 `fp16-planes` (16 bits). Plane 0: the upper byte (sign, exponent, 2 bits of mantissa); plane 1: the lower.
 
-In `bf16-planes`, weights come in blocks of BLOCK of a row, two halves of HALF each. In a half, byte 2j of plane 0 is
-weight j and byte 2j + 1 is weight j + 16, so that a register of pairs widens to f32 in one operation each. In plane 1 a
-block is HALF bytes: byte i holds, in the order of plane 0, weight i of the first half low and of the second half high.
+In `bf16-planes`, the base is even and weights come in blocks of BLOCK of a row, of which byte 16 q + 8 h + 2 i + p of
+plane 0 is weight 32 h + 16 p + 4 q + i (q < 4, h < 2, i < 4, p < 2): joining both planes byte by byte then leaves pairs
+of weights that widen to f32 by one shift and one mask. Byte m of a block's BLOCK / 2 in plane 1 holds the lower
+mantissa of the weights in bytes 2 m (low) and 2 m + 1 (high) of plane 0.
 
 Exceptions, behind the last nibble: u32 starts[rows + 1], rising from 0: those of row r are entries[starts[r]] up to
 entries[starts[r + 1]]; then u32 entries, `place in the row << 16 | bf16`, places rising within a row. All are
@@ -26,13 +27,12 @@ from tidemill.storage.codecs.raw import RawCodec
 from tidemill.storage.errors import CorruptDataError
 from tidemill.storage.manifest import Element, Table
 
-HALF = 32
-BLOCK = 2 * HALF
-LANES = HALF // 2
+BLOCK = 64
 ROW_ELEMENTS_MAX = 1 << 16  # an exception's place has 16 bits
 EXPONENTS = 16
 EXCEPTION_BYTES = 4
 EXPONENT_BASE_MAX = 256 - EXPONENTS
+EXPONENT_BASE_STEP = 2  # the upper byte of a bf16 ends within the exponent: an even base never carries into it
 EXCEPTION_SHARE_MAX = (
     0.02  # of a sample; above, a table is not worth splitting (4 bytes an exception, for 4 bits a weight)
 )
@@ -41,11 +41,11 @@ Words = npt.NDArray[np.uint16]
 
 
 def find_exponent_base(exponents: npt.NDArray[np.uint8]) -> int:
-    """The base whose 16 exponents hold most of the given ones, zeros aside; the highest of equals."""
+    """The even base whose 16 exponents hold most of the given ones, zeros aside; the highest of equals."""
     counts = np.bincount(exponents.reshape(-1), minlength=256)
     counts[0] = 0  # zeros have a code with any base; subnormals are rare
-    inside = np.convolve(counts, np.ones(EXPONENTS, np.int64), mode="valid")
-    return int(len(inside) - 1 - np.argmax(inside[::-1]))
+    inside = np.convolve(counts, np.ones(EXPONENTS, np.int64), mode="valid")[::EXPONENT_BASE_STEP]
+    return EXPONENT_BASE_STEP * int(len(inside) - 1 - np.argmax(inside[::-1]))
 
 
 def exception_share(weights: Words) -> float:
@@ -93,10 +93,10 @@ class Bf16PlanesCodec(_PlanesCodec):
         if coarse.any():  # for exceptions as near as a code comes, for whoever uses plane 0 alone
             codes[coarse] = np.where(exponents <= base, signs, signs | 0x7F)[coarse]
             lows[coarse] = 0
-        halves = _pair(lows).reshape(-1, 2, HALF)
+        halves = _pair(lows).reshape(-1, 2)
         nibbles = halves[:, 0] | (halves[:, 1] << 4)
         tail = _encode_exceptions(weights, outside)
-        stored = np.concatenate([nibbles.reshape(-1), tail.view(np.uint8)])
+        stored = np.concatenate([nibbles, tail.view(np.uint8)])
         return EncodedPlane(_pair(codes), codes.nbytes, base), EncodedPlane(stored, stored.nbytes)
 
     def check(self, plane: int, placed: memoryview, table: Table, bundles: int) -> None:
@@ -122,7 +122,7 @@ class Bf16PlanesCodec(_PlanesCodec):
         """The wanted bundles of a run, [N, bundle_bytes]."""
         bundles = len(planes[0]) // table.bundle_elements
         codes = _unpair(planes[0].reshape(bundles, -1)[wanted].reshape(-1)).astype(np.uint16)
-        nibbles = planes[1][: len(planes[0]) // 2].reshape(bundles, -1)[wanted].reshape(-1, HALF)
+        nibbles = planes[1][: len(planes[0]) // 2].reshape(bundles, -1)[wanted].reshape(-1)
         lows = _unpair(np.stack([nibbles & 15, nibbles >> 4], axis=1).reshape(-1))
         magnitudes = ((codes & 0x7F) << 4) | lows
         weights = ((codes & 0x80) << 8) | np.where(magnitudes, magnitudes + np.uint16(exponent_base << 7), np.uint16(0))
@@ -161,12 +161,12 @@ class Fp16PlanesCodec(_PlanesCodec):
 
 
 def _pair(values: Bytes) -> Bytes:
-    """Halves of a row in their order → in pairs; flat."""
-    return np.ascontiguousarray(values.reshape(-1, 2, LANES).transpose(0, 2, 1)).reshape(-1)
+    """Blocks of a row in their order, [h, p, q, i] → in the order of plane 0, [q, h, i, p]; flat."""
+    return np.ascontiguousarray(values.reshape(-1, 2, 2, 4, 4).transpose(0, 3, 1, 4, 2)).reshape(-1)
 
 
 def _unpair(values: Bytes) -> Bytes:
-    return np.ascontiguousarray(values.reshape(-1, LANES, 2).transpose(0, 2, 1)).reshape(-1)
+    return np.ascontiguousarray(values.reshape(-1, 4, 2, 4, 2).transpose(0, 2, 4, 1, 3)).reshape(-1)
 
 
 def _encode_exceptions(weights: Words, outside: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:

@@ -21,6 +21,7 @@ U32 = npt.NDArray[np.uint32]
 HALF = 32
 BLOCK = 2 * HALF  # weights that lie together; storage.codecs.planes.BLOCK
 BYTES = ir.VectorType(ir.IntType(8), HALF)
+CODES = ir.VectorType(ir.IntType(8), BLOCK)
 HALVES = ir.VectorType(I16, HALF)
 PAIRS = ir.VectorType(I32, LANES)
 
@@ -49,29 +50,37 @@ class _Planes:
         self._data = data
         self._codes_at = codes_at
         self._rest_at = rest_at
-        self._base = code.splat(code.builder.trunc(code.builder.shl(base, I64(7)), I16), HALVES)
+        self._base = code.splat(code.builder.trunc(code.builder.lshr(base, I64(1)), ir.IntType(8)), CODES)
 
     def halves(self, k: ir.Value) -> Vectors:
         """The block's weights as bf16, pairwise: lanes 2j and 2j + 1 hold weights j and LANES + j of a half."""
         builder = self._builder
         rest_at, codes_at = builder.add(self._rest_at, builder.lshr(k, I64(1))), builder.add(self._codes_at, k)
-        rest = load_bytes(builder, self._data, rest_at)
         # Between rows the arithmetic waits for sums, and hardware that guesses from loads falls behind.
         for at, ahead in ((codes_at, AHEAD_BYTES), (rest_at, AHEAD_BYTES // 2)):
             self._code.prefetch(builder.gep(self._data, [builder.add(at, I64(ahead))]))
-        halves = []
-        for i, low in enumerate((builder.and_(rest, _splat(HALVES, 15)), builder.lshr(rest, _splat(HALVES, 4)))):
-            code = load_bytes(builder, self._data, builder.add(codes_at, I64(i * HALF)))
-            high = builder.and_(builder.shl(code, _splat(HALVES, 4)), _splat(HALVES, 0x7F0))
-            bits = builder.or_(high, low)
-            nothing = _splat(HALVES, 0)
-            magnitude = builder.select(
-                builder.icmp_unsigned("==", bits, nothing), nothing, builder.add(bits, self._base)
-            )
-            halves.append(
-                builder.or_(magnitude, builder.and_(builder.shl(code, _splat(HALVES, 8)), _splat(HALVES, 0x8000)))
-            )
-        return halves
+        codes = builder.load(builder.bitcast(builder.gep(self._data, [codes_at]), CODES.as_pointer()), typ=CODES)
+        codes.align = 1
+        rest = load_bytes(builder, self._data, rest_at)
+        nibbles = builder.bitcast(builder.or_(rest, builder.shl(rest, _splat(HALVES, 4))), CODES)
+        moved = builder.bitcast(builder.shl(builder.bitcast(codes, HALVES), _splat(HALVES, 4)), CODES)
+        low = builder.or_(builder.and_(moved, _splat(CODES, 0xF0)), builder.and_(nibbles, _splat(CODES, 0x0F)))
+        exponents = builder.and_(self._shifted(codes), _splat(CODES, 0x07))
+        is_zero = builder.icmp_unsigned("==", builder.or_(exponents, low), _splat(CODES, 0))
+        based = builder.select(is_zero, _splat(CODES, 0), builder.add(exponents, self._base))
+        high = builder.or_(based, builder.and_(codes, _splat(CODES, 0x80)))
+        return [builder.bitcast(builder.shuffle_vector(low, high, _interleave(h)), HALVES) for h in (0, 1)]
+
+    def _shifted(self, codes: ir.Value) -> ir.Value:
+        """Each byte's upper bits moved down, with bits of its neighbour above them: there is no shift of bytes."""
+        builder = self._builder
+        return builder.bitcast(builder.lshr(builder.bitcast(codes, HALVES), _splat(HALVES, 4)), CODES)
+
+
+def _interleave(half: int) -> ir.Constant:
+    """Lower and upper bytes in turn, of the bytes 8 · half .. + 8 of each 16: what registers do at once."""
+    picked = [16 * q + 8 * half + i + upper * BLOCK for q in range(4) for i in range(8) for upper in (0, 1)]
+    return ir.Constant(ir.VectorType(I32, BLOCK), picked)
 
 
 def _widen(builder: ir.IRBuilder, halves: Vectors) -> Vectors:

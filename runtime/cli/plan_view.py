@@ -63,6 +63,11 @@ def _rows(plan: RunPlan, rates: MachineRates) -> list[tuple[str, str]]:
 def _bottleneck(plan: RunPlan) -> str:
     if plan.prediction.bottleneck == "flash":
         return f"flash; everything is resident from --ram {plan.resident_ceiling_bytes >> 20}MiB on"
+    if plan.prediction.reads_per_token:
+        return (
+            "compute, which the reads of streamed weights slow down; everything is resident from --ram "
+            f"{plan.resident_ceiling_bytes >> 20}MiB on"
+        )
     return "compute: neither more memory nor a faster drive would help"
 
 

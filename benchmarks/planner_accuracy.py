@@ -33,7 +33,7 @@ from tidemill.runtime.planning.constants import default_rates
 from tidemill.runtime.planning.prediction import Prediction, RunShape, predict
 from tidemill.runtime.planning.rates import FlashRates, MachineRates
 from tidemill.runtime.planning.run_plan import cap_flash, ceiling_range
-from tidemill.runtime.planning.workload import kinds_of, plan_workload
+from tidemill.runtime.planning.workload import plan_workload
 from tidemill.runtime.sizes import parse_size
 from tidemill.runtime.tuning.flash import FlashMeter, FlashPlan
 from tidemill.runtime.tuning.kernel_rates import measure_kernels
@@ -152,7 +152,7 @@ class Bench:
 def measure_round(
     bench: Bench, points: Sequence[tuple[int, float | None]], samples: dict[tuple[int, float | None], list[Sample]]
 ) -> None:
-    compute = measure_kernels(bench.threads, kinds_of(bench.manifest))
+    compute = measure_kernels(bench.threads, bench.manifest.matrix_kinds)
     for ceiling, limit in points:
         rates = msgspec.structs.replace(
             default_rates(bench.threads),

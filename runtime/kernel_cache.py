@@ -18,7 +18,7 @@ class KernelError(RuntimeError):
 
 def ensure_kernels(model: Path, manifest: Manifest, *, threads: int, on_event: Callable[[StatusText], None]) -> None:
     """Compile what is missing in a process of its own, some 20 s once per machine and version. Raises KernelError."""
-    mark = kernel_directory() / f"compiled-{_kinds(manifest)}"
+    mark = kernel_directory() / f"compiled-{'+'.join(sorted(manifest.matrix_kinds))}"
     if mark.exists():
         return
     on_event(StatusText("compiling kernels (once for this machine)"))
@@ -38,9 +38,3 @@ def ensure_kernels(model: Path, manifest: Manifest, *, threads: int, on_event: C
         mark.touch()
     except OSError as error:
         raise KernelError(f"the kernel cache {kernel_directory()} cannot be written: {error.strerror}") from error
-
-
-def _kinds(manifest: Manifest) -> str:
-    """What kernels are specialised for: how the matrices lie in the arena."""
-    matrices = [table for table in manifest.tables if table.layout in ("output-row", "neuron")]
-    return "+".join(sorted({t.element if len(t.planes) == 1 else t.planes[0].codec for t in matrices}))

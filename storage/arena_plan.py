@@ -53,10 +53,6 @@ class ArenaPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     def ring_bytes(self) -> int:
         return sum(ring.slots * ring.slot_bytes for ring in self.rings)
 
-    @property
-    def slot_count(self) -> int:
-        return self.locked_slots + self.ring_slots + self.row_slots
-
     @cached_property
     def locked_slot_of(self) -> dict[int, SlotId]:
         return {extent: SlotId(slot) for slot, extent in enumerate(self.locked_extents)}

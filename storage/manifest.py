@@ -61,6 +61,11 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         return self.bundle_elements * ELEMENT_BYTES[self.element]
 
     @property
+    def kind(self) -> str:
+        """What kernels are specialised for: the element, or the codec where weights lie in the arena as planes."""
+        return self.element if len(self.planes) == 1 else self.planes[0].codec
+
+    @property
     def rows_per_bundle(self) -> int:
         """A bundle is one row of weights that meet one input; a neuron is three: gate, up and down."""
         return 3 if self.layout == "neuron" else 1
@@ -170,6 +175,15 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             for index, table in enumerate(self.tables)
             if table.role != "permutation" and index != twice
         )
+
+    @cached_property
+    def matrix_kinds(self) -> tuple[str, ...]:
+        """The kinds of what a step computes with, that of most bytes first."""
+        sizes: dict[str, int] = {}
+        for i in (*self.layer_extents, *self.head_extents):
+            kind = self.tables[self.extents[i].table].kind
+            sizes[kind] = sizes.get(kind, 0) + self.extents[i].bytes
+        return tuple(sorted(sizes, key=lambda kind: -sizes[kind]))
 
     def planes_of(self, table: TableId) -> int:
         return len(self.tables[table].planes)

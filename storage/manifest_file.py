@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from tidemill.storage.atomic_file import write_atomically
 from tidemill.storage.checksums import digest, digest_file
 from tidemill.storage.errors import FormatError, StorageError, VersionError
 from tidemill.storage.manifest import FORMAT_VERSION, Manifest, Shard
@@ -28,12 +29,7 @@ def save_manifest(directory: Path, manifest: Manifest) -> None:
     """Write atomically, synced."""
     content = msgspec.json.encode(manifest)
     data = msgspec.json.encode(_Envelope(manifest.format_version, digest(content), msgspec.Raw(content)))
-    temporary = directory / (MANIFEST_FILE + ".writing")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(directory / MANIFEST_FILE)
+    write_atomically(directory / MANIFEST_FILE, data)
 
 
 def load_manifest(directory: Path) -> Manifest:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemill.storage import layout
+from tidemill.storage.atomic_file import write_atomically
 from tidemill.storage.checksums import block_digests, digest
 from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.decoder_rules import check_decoder
@@ -19,7 +20,7 @@ from tidemill.storage.layout import ExtentPlan, plan_shards
 from tidemill.storage.manifest import ALIGNMENT_BYTES, FORMAT_VERSION, Extent, Manifest, ModelFile, Shard, Source, Table
 from tidemill.storage.manifest_file import MANIFEST_FILE, load_manifest, save_manifest
 from tidemill.storage.manifest_rules import check_manifest
-from tidemill.storage.partial_model import PartialModel, ShardRecord, shard_name, write_atomically
+from tidemill.storage.partial_model import PartialModel, ShardRecord, shard_name
 from tidemill.storage.shard_writer import ShardWriter, write_error
 
 ReadBundles = Callable[[TableId, int, int], npt.NDArray[np.uint8]]

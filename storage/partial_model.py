@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from tidemill.storage.atomic_file import write_atomically
 from tidemill.storage.checksums import digest
 from tidemill.storage.errors import FormatError
 from tidemill.storage.manifest import Extent, Shard
@@ -98,15 +99,6 @@ def shard_name(index: int) -> str:
 
 def _sidecar_name(index: int) -> str:
     return f"{SHARDS}/{index:05d}.json"
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".writing")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def sync_directory(path: Path) -> None:

@@ -42,7 +42,7 @@ class EmbeddingRows:
         table, extent = self._manifest.tables[table_id], self._manifest.extents[extents[0]]
         codec, place = get_codec(table.planes[0].codec), token - extent.bundle_start
         planes = [self._arena[at : at + self._manifest.extents[i].bytes] for i, at in self._places(extents)]
-        row = codec.join_bundle(planes, table, extent.exponent_base, place, extent.bundle_stop - extent.bundle_start)
+        row = codec.join_bundle(planes, table, extent.exponent_base, place)
         return widen_array(row, table.element)
 
     def _places(self, extents: range) -> list[tuple[int, int]]:

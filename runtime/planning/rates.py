@@ -24,7 +24,7 @@ class FlashRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class KernelRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`bytes_per_s`: weights computed on at batch 1, by kind of stored element (`stored_kind`), in bytes as they lie in
+    """`bytes_per_s`: weights computed on at batch 1, by kind of stored element (`Table.kind`), in bytes as they lie in
     the arena. `flop_per_s`: by batch, two operations per weight and position."""
 
     bytes_per_s: dict[str, float]

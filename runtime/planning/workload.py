@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from tidemill.actors.compute.kv_cache import kv_cache_bytes
 from tidemill.storage.arena_plan import ArenaPlan, align_up, row_slot_bytes
-from tidemill.storage.manifest import ELEMENT_BYTES, Manifest, Table
+from tidemill.storage.manifest import ELEMENT_BYTES, Manifest
 
 KV_POSITIONS = 4096  # a cache so large that what it is rounded up by is nothing
 
@@ -59,22 +59,6 @@ def plan_workload(manifest: Manifest, plan: ArenaPlan) -> Workload:
     )
 
 
-def stored_kind(table: Table) -> str:
-    """What kernels distinguish: the source's element, or the codec where weights lie in the arena as planes."""
-    codec = table.planes[0].codec
-    return codec if codec.endswith("-planes") else table.element
-
-
-def kinds_of(manifest: Manifest) -> tuple[str, ...]:
-    """The kinds of the matrices, that of most bytes first."""
-    lap = (*manifest.layer_extents, *manifest.head_extents)
-    sizes: dict[str, int] = {}
-    for i in lap:
-        kind = stored_kind(manifest.tables[manifest.extents[i].table])
-        sizes[kind] = sizes.get(kind, 0) + manifest.extents[i].bytes
-    return tuple(sorted(sizes, key=lambda kind: -sizes[kind]))
-
-
 def _work(manifest: Manifest, plan: ArenaPlan, extents: range) -> Work:
     read_sizes: list[int] = []
     decoded: dict[str, int] = {}
@@ -82,7 +66,7 @@ def _work(manifest: Manifest, plan: ArenaPlan, extents: range) -> Work:
     weights = 0
     for i in extents:
         extent, table = manifest.extents[i], manifest.tables[manifest.extents[i].table]
-        kind = stored_kind(table)
+        kind = table.kind
         active[kind] = active.get(kind, 0) + extent.bytes
         if extent.plane == 0:
             weights += (extent.bundle_stop - extent.bundle_start) * table.bundle_elements

@@ -41,7 +41,7 @@ class ComputeRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def measure_kernels(threads: int, kinds: Sequence[str]) -> ComputeRates:
     """DRAM and kernel rates of this machine with `threads` threads, in a child process: some 6 s, and a compilation
-    where kernels are not in the cache. `kinds` are those of `stored_kind`; batches are measured on the first.
+    where kernels are not in the cache. `kinds` are those of `Table.kind`; batches are measured on the first.
 
     Raises KernelError.
     """

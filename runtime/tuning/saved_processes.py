@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from tidemill.runtime.tuning.atomic_file import write_atomically
 from tidemill.runtime.tuning.saved_rates import rates_directory
+from tidemill.storage.atomic_file import write_atomically
 
 CHANGE_RATIO = 0.02  # smaller changes of the sum are not written down
 

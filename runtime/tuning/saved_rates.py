@@ -7,8 +7,8 @@ import msgspec
 
 from tidemill.runtime.environment import cache_directory
 from tidemill.runtime.planning.rates import RATES_VERSION, MachineRates
-from tidemill.runtime.tuning.atomic_file import write_atomically
 from tidemill.runtime.tuning.machine import file_system, host_id
+from tidemill.storage.atomic_file import write_atomically
 from tidemill.storage.checksums import digest
 
 

@@ -10,7 +10,6 @@ import msgspec
 
 from tidemill.runtime.catalog import list_models, models_directory
 from tidemill.runtime.planning.rates import RATES_VERSION, MachineRates
-from tidemill.runtime.planning.workload import kinds_of
 from tidemill.runtime.tuning.flash import FlashMeter, FlashPlan
 from tidemill.runtime.tuning.kernel_rates import DEFAULT_KINDS, measure_kernels
 from tidemill.runtime.tuning.machine import cpu_model, file_system, host_id
@@ -87,7 +86,7 @@ def tune(options: TuneOptions, on_progress: Callable[[TuneProgress], None]) -> M
 
 
 def _kinds(model: Path | None) -> tuple[str, ...]:
-    return DEFAULT_KINDS if model is None else kinds_of(load_manifest(model))
+    return DEFAULT_KINDS if model is None else load_manifest(model).matrix_kinds
 
 
 @contextmanager

@@ -60,8 +60,8 @@ class Codec(Protocol):
         """Raises CorruptDataError for bytes that kernels could not safely follow. Cheap: called for every read."""
         ...
 
-    def join_bundle(self, planes: Sequence[Bytes], table: Table, exponent_base: int, place: int, bundles: int) -> Bytes:
-        """One bundle of a run of `bundles` that lies in the arena, the one at `place`."""
+    def join_bundle(self, planes: Sequence[Bytes], table: Table, exponent_base: int, place: int) -> Bytes:
+        """One bundle of a run that lies in the arena, the one at `place`."""
         ...
 
     def join(self, planes: Sequence[Bytes], table: Table, exponent_base: int) -> Bytes:

@@ -115,7 +115,7 @@ class Bf16PlanesCodec(_PlanesCodec):
     def join(self, planes: Sequence[Bytes], table: Table, exponent_base: int) -> Bytes:
         return self._join(planes, table, exponent_base, slice(0, len(planes[0]) // table.bundle_elements))
 
-    def join_bundle(self, planes: Sequence[Bytes], table: Table, exponent_base: int, place: int, bundles: int) -> Bytes:
+    def join_bundle(self, planes: Sequence[Bytes], table: Table, exponent_base: int, place: int) -> Bytes:
         return self._join(planes, table, exponent_base, slice(place, place + 1)).reshape(-1)
 
     def _join(self, planes: Sequence[Bytes], table: Table, exponent_base: int, wanted: slice) -> Bytes:
@@ -154,7 +154,7 @@ class Fp16PlanesCodec(_PlanesCodec):
         upper, lower = (plane.astype(np.uint16) for plane in planes)
         return ((upper << 8) | lower).view(np.uint8).reshape(-1, table.bundle_bytes)
 
-    def join_bundle(self, planes: Sequence[Bytes], table: Table, exponent_base: int, place: int, bundles: int) -> Bytes:
+    def join_bundle(self, planes: Sequence[Bytes], table: Table, exponent_base: int, place: int) -> Bytes:
         size = table.bundle_elements
         wanted = [plane[place * size : (place + 1) * size] for plane in planes]
         return self.join(wanted, table, exponent_base).reshape(-1)

@@ -31,7 +31,7 @@ class RawCodec:
     def check(self, plane: int, placed: memoryview, table: Table, bundles: int) -> None:
         """Any bits are weights."""
 
-    def join_bundle(self, planes: Sequence[Bytes], table: Table, exponent_base: int, place: int, bundles: int) -> Bytes:
+    def join_bundle(self, planes: Sequence[Bytes], table: Table, exponent_base: int, place: int) -> Bytes:
         return planes[0][place * table.bundle_bytes : (place + 1) * table.bundle_bytes]
 
     def join(self, planes: Sequence[Bytes], table: Table, exponent_base: int) -> Bytes:

@@ -94,6 +94,12 @@ def plan_tables(source: TensorSource, codec: str, neuron_order: NeuronOrder | No
             row_elements = elements // 3 if layout == "neuron" else elements
             table_codec = _choose_codec(source, codec, role, layer, row_elements)
         tables.append(_table(role, layer, shape, element, table_codec, permutation))
+    if codec != AUTO_CODEC and all(plane.codec != codec for table in tables for plane in table.planes):
+        stored = ", ".join(sorted({table.element for table in tables if table.layout in ("output-row", "neuron")}))
+        raise SourceError(
+            f"no matrix of this model can be stored as {codec}: they are {stored}; leave --codec out for what suits "
+            "them (see docs/format.md for what a codec needs)"
+        )
     others = source.others(needed)
     if others:
         raise SourceError(

@@ -71,7 +71,7 @@ class CodecContract:
         encoded = self.codec.encode(bundles, table)
         planes = place(self.codec, encoded, table, len(bundles))
         for i, expected in enumerate(bundles):
-            got = self.codec.join_bundle(planes, table, encoded[0].exponent_base, i, len(bundles))
+            got = self.codec.join_bundle(planes, table, encoded[0].exponent_base, i)
             assert np.array_equal(got, expected)
 
     def test_encoding_is_deterministic(self, table: Table) -> None:

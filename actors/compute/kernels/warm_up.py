@@ -28,16 +28,6 @@ EPS = np.float32(1e-6)
 PLANES_OF = MappingProxyType({"bf16-planes": np.uint32, "fp16-planes": np.int16})  # codec -> what rows are joined to
 
 
-def kinds_of(manifest: Manifest) -> tuple[str, ...]:
-    """How the matrices lie in the arena, as element or codec: kernels are specialised for them."""
-    matrices = [table for i, table in enumerate(manifest.tables) if i in _computed_with(manifest)]
-    return tuple(sorted({t.element if len(t.planes) == 1 else t.planes[0].codec for t in matrices}))
-
-
-def _computed_with(manifest: Manifest) -> set[int]:
-    return {manifest.extents[i].table for i in (*manifest.layer_extents, *manifest.head_extents)}
-
-
 def _warm_planes(kind: str, threads: int) -> None:
     arena, words = np.zeros(4 * BLOCK, np.uint8), np.zeros(BLOCK, np.uint32)
     offsets, starts, stops = np.array([0, BLOCK]), np.zeros(2, np.int64), np.ones(2, np.int64)
@@ -57,7 +47,7 @@ def warm_up(manifest: Manifest, *, threads: int) -> None:
     one, x, out = np.ones(1, np.int64), np.ones((1, 4), np.float32), np.zeros((1, 4), np.float32)
     zero = np.zeros(1, np.int64)
     sums, neurons = np.zeros((MLP_PARTS, 1, 4), np.float32), np.zeros((MLP_PARTS, 3 * NEURON_BLOCK), np.float32)
-    for element in kinds_of(manifest):
+    for element in manifest.matrix_kinds:
         if element in PLANES_OF:
             _warm_planes(element, threads)
             continue

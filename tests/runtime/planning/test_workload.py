@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.models import TINY, write_tiny_model
-from tidemill.runtime.planning.workload import element_bytes, plan_workload, stored_kind
+from tidemill.runtime.planning.workload import element_bytes, plan_workload
 from tidemill.storage.arena_plan import ArenaTooSmallError, align_up, plan_arena
 from tidemill.storage.manifest import Manifest, Plane
 
@@ -61,6 +61,6 @@ def test_planes_are_a_kind_of_their_own(manifest: Manifest) -> None:
     import msgspec
 
     table = manifest.tables[manifest.head_table]
-    assert stored_kind(table) == "bf16"
+    assert table.kind == "bf16"
     planes = (Plane("bf16-planes", 64), Plane("bf16-planes", 32))
-    assert stored_kind(msgspec.structs.replace(table, planes=planes)) == "bf16-planes"
+    assert msgspec.structs.replace(table, planes=planes).kind == "bf16-planes"

@@ -57,7 +57,7 @@ def rewrite_header(path: Path, change: object) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("codec", ["raw", "zstd"])
+@pytest.mark.parametrize("codec", ["auto", "raw", "zstd", "bf16-planes"])
 def test_a_conversion_is_its_source_bit_for_bit(checkpoint: Path, tmp_path: Path, codec: str) -> None:
     told: list[tuple[int, int]] = []
     convert_model(checkpoint, tmp_path / "m", codec=codec, on_progress=lambda done, total: told.append((done, total)))
@@ -68,6 +68,12 @@ def test_a_conversion_is_its_source_bit_for_bit(checkpoint: Path, tmp_path: Path
     assert {table.element for table in manifest.tables} == {"bf16"}
     expected = resident_decoder(checkpoint_model(checkpoint, tmp_path))
     assert np.array_equal(logits_of(resident_decoder(tmp_path / "m"), [3, 4, 5]), logits_of(expected, [3, 4, 5]))
+
+
+def test_a_codec_that_suits_no_matrix_is_refused_instead_of_left_out(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no matrix of this model can be stored as fp16-planes: they are bf16"):
+        convert_model(checkpoint, tmp_path / "m", codec="fp16-planes")
+    assert not (tmp_path / "m").exists()
 
 
 def checkpoint_model(checkpoint: Path, tmp_path: Path) -> Path:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tidemill.runtime.tuning.atomic_file import write_atomically
+from tidemill.storage.atomic_file import write_atomically
 
 
 def test_a_file_is_written_and_replaced_whole(tmp_path: Path) -> None:

@@ -1,20 +1,19 @@
 """A small file that is there whole or not at all."""
 
 import os
-import tempfile
 from pathlib import Path
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Synced, in place of what was there; makes the directory. Raises OSError."""
+    """Synced, in place of what was there; makes the directory. Raises OSError, and then leaves what was there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd, name = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.writing")
     try:
-        with os.fdopen(fd, "wb") as file:
+        with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        temporary.replace(path)
     except BaseException:
-        os.unlink(name)
+        temporary.unlink(missing_ok=True)
         raise

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
+from tidemill.storage.devices.gather import GatherRequest
+
 # direct: past the page cache, straight into the slot. staged: past it into a buffer of huge pages, then copied to the
 # slot. buffered: through the page cache.
 LoadMode = Literal["direct", "staged", "buffered"]
@@ -52,6 +54,8 @@ class FlashDevice(Protocol):
     def wake_fds(self) -> Sequence[int]: ...  # readable when outcomes() has something
 
     def submit(self, request: ReadRequest, *, urgent: bool) -> None: ...
+
+    def submit_gather(self, request: GatherRequest, *, urgent: bool) -> None: ...  # one outcome for all of it
 
     def cancel(self, ticket: int) -> None: ...  # its outcome comes all the same
 

@@ -1,8 +1,6 @@
 """The flash device: a pool of threads that `preadv` with O_DIRECT straight into arena slots, verify and decode."""
 
 import contextlib
-import errno
-import fcntl
 import heapq
 import os
 import threading
@@ -18,12 +16,14 @@ from tidemill.storage.arena_plan import align_up
 from tidemill.storage.checksums import verify_blocks
 from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.devices.device import LoadMode, ReadOutcome, ReadRequest
+from tidemill.storage.devices.gather import GatherPart, GatherRequest, place_read, read_length, split_gather
 from tidemill.storage.devices.huge_pages import huge_page_buffer
 from tidemill.storage.devices.prefault import Prefaulter
-from tidemill.storage.errors import DeviceError, StorageError
+from tidemill.storage.devices.shard_files import ShardFiles
+from tidemill.storage.errors import StorageError
 from tidemill.storage.manifest import ALIGNMENT_BYTES
 
-O_DIRECT = getattr(os, "O_DIRECT", 0)
+Work = ReadRequest | GatherPart
 
 
 class ThreadPoolDevice:
@@ -41,18 +41,19 @@ class ThreadPoolDevice:
     def __init__(
         self, shards: Sequence[Path], arena: npt.NDArray[np.uint8], *, depth: int, load_mode: LoadMode
     ) -> None:
-        self._shards = list(shards)
+        self._files = ShardFiles(shards, load_mode)
         self._arena = arena.data
-        self._mode: LoadMode = load_mode if O_DIRECT else "buffered"
-        if self._mode == "direct" and arena.ctypes.data % ALIGNMENT_BYTES:
+        self._arena_bytes = arena
+        self._depth = depth
+        if self._files.load_mode == "direct" and arena.ctypes.data % ALIGNMENT_BYTES:
             raise ValueError(
                 f"the arena starts {arena.ctypes.data % ALIGNMENT_BYTES} bytes past a multiple of {ALIGNMENT_BYTES}, "
                 "where direct reads cannot go; map it at a page, or use load mode buffered"
             )
         self._prefaulter = Prefaulter(arena.ctypes.data)
-        self._files: dict[int, int] = {}
         self._lock = threading.Condition()
-        self._queue: list[tuple[bool, int, ReadRequest]] = []  # heap: not urgent, order of arrival, request
+        self._queue: list[tuple[bool, int, Work]] = []  # heap: not urgent, order of arrival, work
+        self._gathers: dict[int, _Gather] = {}  # those with parts to come, by ticket
         self._arrivals = 0
         self._outcomes: deque[ReadOutcome] = deque()
         self._cancelled: set[int] = set()
@@ -67,7 +68,7 @@ class ThreadPoolDevice:
 
     @property
     def load_mode(self) -> LoadMode:
-        return self._mode
+        return self._files.load_mode
 
     @property
     def busy_ns(self) -> int:
@@ -80,13 +81,20 @@ class ThreadPoolDevice:
 
     def submit(self, request: ReadRequest, *, urgent: bool) -> None:
         with self._lock:
-            heapq.heappush(self._queue, (not urgent, self._arrivals, request))
-            self._arrivals += 1
+            self._push(request, urgent=urgent)
             self._lock.notify()
+
+    def submit_gather(self, request: GatherRequest, *, urgent: bool) -> None:
+        parts = split_gather(request, self._depth)
+        with self._lock:
+            self._gathers[request.ticket] = _Gather(len(parts))
+            for part in parts:
+                self._push(part, urgent=urgent)
+            self._lock.notify_all()
 
     def cancel(self, ticket: int) -> None:
         with self._lock:
-            if any(request.ticket == ticket for _, _, request in self._queue):
+            if ticket in self._gathers or any(work.ticket == ticket for _, _, work in self._queue):
                 self._cancelled.add(ticket)
 
     def outcomes(self) -> Sequence[ReadOutcome]:
@@ -107,27 +115,35 @@ class ThreadPoolDevice:
             self._lock.notify_all()
         for thread in self._threads:
             thread.join()
-        for fd in (*self._files.values(), self._wake_read, self._wake_write):
+        self._files.close()
+        for fd in (self._wake_read, self._wake_write):
             os.close(fd)
+
+    def _push(self, work: Work, *, urgent: bool) -> None:
+        heapq.heappush(self._queue, (not urgent, self._arrivals, work))
+        self._arrivals += 1
 
     # --- in the threads
 
     def _work(self) -> None:
         bounce = _Bounce()
-        while (request := self._take()) is not None:
+        while (work := self._take()) is not None:
             error: str | None = None
-            cancelled = request.ticket in self._cancelled
+            cancelled = work.ticket in self._cancelled
             if not cancelled:
                 try:
-                    self._read(request, bounce)
+                    if isinstance(work, GatherPart):
+                        cancelled = not self._gather(work, bounce)
+                    else:
+                        self._read(work, bounce)
                 except (StorageError, OSError) as failure:
                     error = str(failure)
                 except Exception as failure:  # noqa: BLE001  # an unanswered ticket would be waited for for ever
                     error = f"{type(failure).__name__}: {failure}"
-            self._give(ReadOutcome(request.ticket, error, cancelled))
+            self._give(ReadOutcome(work.ticket, error, cancelled))
         bounce.close()
 
-    def _take(self) -> ReadRequest | None:
+    def _take(self) -> Work | None:
         with self._lock:
             while not self._queue and not self._closing:
                 self._lock.wait()
@@ -143,6 +159,12 @@ class ThreadPoolDevice:
             self._active -= 1
             if self._active == 0:
                 self._busy_ns += time.perf_counter_ns() - self._busy_since
+            gather = self._gathers.get(outcome.ticket)
+            if gather is not None:
+                outcome = gather.add(outcome)
+                if gather.parts_left:
+                    return
+                del self._gathers[outcome.ticket]
             self._cancelled.discard(outcome.ticket)
             self._outcomes.append(outcome)
         try:
@@ -154,81 +176,51 @@ class ThreadPoolDevice:
         length = align_up(request.stored_bytes)
         codec = get_codec(request.codec)
         placed = self._arena[request.destination : request.destination + request.decoded_bytes]
-        is_copied = self._mode == "staged" or not codec.is_identity
+        is_copied = self._files.load_mode == "staged" or not codec.is_identity
         slot = self._arena[request.destination : request.destination + length]
         target = bounce.take(length) if is_copied else slot
         if request.destination + length <= len(self._arena):
             self._prefaulter.populate(request.destination, length)
-        self._fill(request, target)
+        self._files.fill(request.shard, request.offset, request.stored_bytes, target)
         stored = target[: request.stored_bytes]
-        where = f"{self._shards[request.shard]} at offset {request.offset}"
+        where = f"{self._files.path(request.shard)} at offset {request.offset}"
         verify_blocks(stored, request.checksums, request.checksum_block_bytes, where)
         if is_copied:
             codec.decode(0, stored, placed)
         if request.check is not None:
             request.check(placed)
 
-    def _fill(self, request: ReadRequest, target: memoryview) -> None:
-        """Read until `stored_bytes` are there. A short read that is not the end of the file is gone on with.
+    def _gather(self, part: GatherPart, bounce: "_Bounce") -> bool:
+        """False when it was cancelled on the way."""
+        request = part.request
+        for read in range(part.first, part.last):
+            if request.ticket in self._cancelled:
+                return False
+            target = bounce.take(read_length(request, read))
+            shard, offset = int(request.shards[read]), int(request.offsets[read])
+            self._files.fill(shard, offset, request.needed_bytes(read), target)
+            place_read(request, read, target, self._arena_bytes)
+        return True
 
-        A direct read goes on at a page, so it reads the end of a short one again; the file ends where that gets no
-        further.
-        """
-        start = reached = 0
-        while reached < request.stored_bytes:
-            got = self._preadv(request.shard, target[start:], request.offset + start)
-            if start + got <= reached:
-                raise DeviceError(
-                    f"{self._shards[request.shard]} ends at offset {request.offset + reached}, expected "
-                    f"{request.stored_bytes} bytes from {request.offset}; the file is truncated"
-                )
-            reached = start + got
-            start = reached if self._mode == "buffered" else reached - reached % ALIGNMENT_BYTES
-        if self._mode == "buffered":
-            os.posix_fadvise(self._fd(request.shard), request.offset, len(target), os.POSIX_FADV_DONTNEED)
 
-    def _preadv(self, shard: int, target: memoryview, offset: int) -> int:
-        fd = self._fd(shard)
-        was_direct = self._mode != "buffered"  # before the read: another thread may fall back while this one is refused
-        try:
-            return os.preadv(fd, [target], offset)
-        except OSError as error:
-            if error.errno == errno.EINVAL and was_direct:
-                self._fall_back()
-                return self._preadv(shard, target, offset)
-            raise DeviceError(f"{self._shards[shard]} at offset {offset}: {error.strerror}") from error
+class _Gather:
+    """The parts of a gather that are still to come, and how those before ended."""
 
-    def _fd(self, shard: int) -> int:
-        with self._lock:
-            fd = self._files.get(shard)
-            if fd is None:
-                fd = self._files[shard] = self._open(self._shards[shard])
-            return fd
+    def __init__(self, parts: int) -> None:
+        self.parts_left = parts
+        self._error: str | None = None
+        self._cancelled = False
 
-    def _open(self, path: Path) -> int:
-        flags = os.O_RDONLY | os.O_CLOEXEC
-        try:
-            if self._mode != "buffered":
-                try:
-                    return os.open(path, flags | O_DIRECT)
-                except OSError as error:
-                    if error.errno != errno.EINVAL:
-                        raise
-                    self._mode = "buffered"
-            return os.open(path, flags)
-        except OSError as error:
-            raise DeviceError(f"{path} cannot be opened: {error.strerror}") from error
-
-    def _fall_back(self) -> None:
-        """The file system takes O_DIRECT at open and refuses the read: use the page cache from here on."""
-        with self._lock:
-            self._mode = "buffered"
-            for fd in self._files.values():
-                _clear_direct(fd)
+    def add(self, outcome: ReadOutcome) -> ReadOutcome:
+        """The outcome of all parts so far: an error if any failed, else cancelled if any was."""
+        self.parts_left -= 1
+        self._error = self._error or outcome.error
+        self._cancelled = self._cancelled or outcome.cancelled
+        return ReadOutcome(outcome.ticket, self._error, self._cancelled and self._error is None)
 
 
 class _Bounce:
-    """A thread's own buffer for stored bytes that are not read into their slot; grows to the largest extent."""
+    """A thread's own buffer for stored bytes that are not read into their slot; grows to the largest read."""
 
     def __init__(self) -> None:
         self._buffer = memoryview(b"")
@@ -240,7 +232,3 @@ class _Bounce:
 
     def close(self) -> None:
         self._buffer = memoryview(b"")
-
-
-def _clear_direct(fd: int) -> None:
-    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) & ~O_DIRECT)

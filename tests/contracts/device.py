@@ -12,6 +12,8 @@ import pytest
 from tests.fakes.models import write_tiny_model
 from tidemill.storage.arena_plan import align_up
 from tidemill.storage.devices.device import FlashDevice, ReadOutcome, ReadRequest
+from tidemill.storage.devices.gather import GatherRequest
+from tidemill.storage.errors import CorruptDataError
 from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import load_manifest
 from tidemill.storage.shard_reader import load_extents
@@ -110,6 +112,61 @@ class DeviceContract:
         outcomes = self.collect(device, 40)
         assert not any(outcomes[index].cancelled for index in range(10))
         assert all(outcome.error is None for outcome in outcomes.values())
+
+    def gather(self, manifest: Manifest, **changes: object) -> GatherRequest:
+        """Sixteen pieces of 64 bytes in three reads, some neighbours, in slots that count down."""
+        assert manifest.shards[0].bytes > 4 * 4096
+        starts = np.array([0, 64, 128, 512, 64, 256, 320, 1024, 1088, 1152, 1216, 0, 2048, 2112, 3968, 4032])
+        request = GatherRequest(
+            ticket=7,
+            shards=np.zeros(3, np.int64),
+            offsets=np.array([4096, 8192, 8192]),
+            edges=np.array([0, 4, 11, 16]),
+            starts=starts,
+            slots=np.arange(16)[::-1] * 2,
+            bundle_bytes=64,
+            pool_offset=4096,
+        )
+        return request._replace(**changes)  # type: ignore[arg-type]
+
+    def test_gathered_bundles_lie_each_in_its_slot_and_nothing_else_is_touched(
+        self, device: FlashDevice, model: Path, manifest: Manifest, arena: npt.NDArray[np.uint8]
+    ) -> None:
+        request = self.gather(manifest)
+        arena[:] = 1
+        device.submit_gather(request, urgent=True)
+        assert self.collect(device, 1)[7] == ReadOutcome(7, None, False)
+        shard = np.frombuffer((model / manifest.shards[int(request.shards[0])].file).read_bytes(), np.uint8)
+        expected = np.ones_like(arena)
+        for read in range(3):
+            for i in range(int(request.edges[read]), int(request.edges[read + 1])):
+                at, slot = int(request.offsets[read] + request.starts[i]), 4096 + 64 * int(request.slots[i])
+                expected[slot : slot + 64] = shard[at : at + 64]
+        assert np.array_equal(arena, expected)
+
+    def test_a_gathered_bundle_that_is_refused_fails_the_whole_request(
+        self, device: FlashDevice, manifest: Manifest
+    ) -> None:
+        def refuse(bundle: memoryview, number: int) -> None:
+            if number == 9:
+                raise CorruptDataError(f"bundle {number} of {len(bundle)} bytes is damaged")
+
+        device.submit_gather(self.gather(manifest, check=refuse), urgent=False)
+        assert self.collect(device, 1)[7].error == "bundle 9 of 64 bytes is damaged"
+
+    def test_gathering_past_the_end_is_an_error(self, device: FlashDevice, manifest: Manifest) -> None:
+        beyond = np.full(3, align_up(manifest.shards[0].bytes))
+        device.submit_gather(self.gather(manifest, offsets=beyond), urgent=False)
+        assert "end" in (self.collect(device, 1)[7].error or "")
+
+    def test_a_cancelled_gather_is_answered_once(self, device: FlashDevice, manifest: Manifest) -> None:
+        for ticket in range(20):
+            device.submit_gather(self.gather(manifest, ticket=ticket), urgent=False)
+        for ticket in range(20):
+            device.cancel(ticket)
+        outcomes = self.collect(device, 20)
+        assert all(outcome.error is None for outcome in outcomes.values())
+        assert not device.outcomes()
 
     def test_closing_twice_is_fine(self, device: FlashDevice) -> None:
         device.close()

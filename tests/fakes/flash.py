@@ -12,6 +12,7 @@ from tidemill.storage.arena_plan import align_up
 from tidemill.storage.checksums import verify_blocks
 from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.devices.device import LoadMode, ReadOutcome, ReadRequest
+from tidemill.storage.devices.gather import GatherRequest, place_read
 from tidemill.storage.errors import StorageError
 from tidemill.storage.manifest import Manifest
 
@@ -37,12 +38,13 @@ class FakeFlash:
         self._arena = arena
         self._random = random.Random(seed)
         self._faults = faults or Faults()
-        self._open: list[tuple[ReadRequest, bool]] = []
+        self._open: list[tuple[ReadRequest | GatherRequest, bool]] = []
         self._cancelled: set[int] = set()
         self.load_mode: LoadMode = "direct"
         self.busy_ns = 0
         self.wake_fds: Sequence[int] = ()
         self.submitted: list[ReadRequest] = []
+        self.gathered: list[GatherRequest] = []
         self.closed = False
 
     @classmethod
@@ -63,6 +65,13 @@ class FakeFlash:
         size = align_up(request.stored_bytes) if get_codec(request.codec).is_identity else request.decoded_bytes
         self._arena[request.destination : request.destination + size] = 0xA5
 
+    def submit_gather(self, request: GatherRequest, *, urgent: bool) -> None:
+        self.gathered.append(request)
+        self._open.append((request, urgent))
+        for slot in request.slots.tolist():
+            at = request.pool_offset + slot * request.bundle_bytes
+            self._arena[at : at + request.bundle_bytes] = 0xA5
+
     def cancel(self, ticket: int) -> None:
         self._cancelled.add(ticket)
 
@@ -77,7 +86,10 @@ class FakeFlash:
             self._cancelled.discard(request.ticket)
             return [ReadOutcome(request.ticket, None, True)]
         try:
-            self._read(request)
+            if isinstance(request, GatherRequest):
+                self._gather(request)
+            else:
+                self._read(request)
         except (StorageError, OSError) as error:
             return [ReadOutcome(request.ticket, str(error), False)]
         return [ReadOutcome(request.ticket, None, False)]
@@ -86,17 +98,26 @@ class FakeFlash:
         self.closed = True
 
     def _read(self, request: ReadRequest) -> None:
-        stored = bytearray(self._shards[request.shard][request.offset : request.offset + request.stored_bytes])
+        stored = self._load(request.shard, request.offset, request.stored_bytes)
+        verify_blocks(bytes(stored), request.checksums, request.checksum_block_bytes, "fake flash")
+        out = self._arena[request.destination : request.destination + request.decoded_bytes]
+        get_codec(request.codec).decode(0, memoryview(bytes(stored)), out.data)
+        if request.check is not None:
+            request.check(out.data)
+
+    def _gather(self, request: GatherRequest) -> None:
+        for read, (shard, offset) in enumerate(zip(request.shards.tolist(), request.offsets.tolist(), strict=True)):
+            stored = self._load(shard, offset, request.needed_bytes(read))
+            place_read(request, read, memoryview(stored), self._arena)
+
+    def _load(self, shard: int, offset: int, needed: int) -> bytearray:
+        stored = bytearray(self._shards[shard][offset : offset + needed])
         if self._random.random() < self._faults.error:
             raise OSError("injected I/O error")
         if self._random.random() < self._faults.short:
             del stored[len(stored) // 2 :]
         if stored and self._random.random() < self._faults.corrupt:
             stored[self._random.randrange(len(stored))] ^= 0x10
-        if len(stored) < request.stored_bytes:
-            raise OSError(f"ends after {len(stored)} of {request.stored_bytes} bytes")
-        verify_blocks(bytes(stored), request.checksums, request.checksum_block_bytes, "fake flash")
-        out = self._arena[request.destination : request.destination + request.decoded_bytes]
-        get_codec(request.codec).decode(0, memoryview(bytes(stored)), out.data)
-        if request.check is not None:
-            request.check(out.data)
+        if len(stored) < needed:
+            raise OSError(f"ends after {len(stored)} of {needed} bytes")
+        return stored

@@ -13,7 +13,8 @@ import pytest
 from tests.contracts.device import DeviceContract
 from tests.fakes.flash import FakeFlash
 from tidemill.storage.devices.device import FlashDevice, ReadRequest
-from tidemill.storage.devices.thread_pool import O_DIRECT, ThreadPoolDevice
+from tidemill.storage.devices.shard_files import O_DIRECT
+from tidemill.storage.devices.thread_pool import ThreadPoolDevice
 from tidemill.storage.manifest import Manifest
 
 

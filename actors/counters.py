@@ -29,6 +29,13 @@ class Counter(IntEnum):
     POSITIONS = 12
     ROW_STALL_NS = 13  # the part of STALL_NS that waited for embedding rows
     KV_POSITIONS = 14  # the most positions that the KV cache has held
+    # arena, of tables whose bundles come one by one
+    BUNDLES_USED = 15
+    BUNDLE_HITS = 16  # cached when their visit began
+    BUNDLE_PRELOAD_HITS = 17  # preloaded, and used
+    BUNDLES_WASTED = 18  # preloaded, and not used
+    # reader
+    GATHERED_BYTES = 19  # of bundles that were asked for; FLASH_BYTES counts what lay between them too
 
 
 def new_counters() -> Counters:

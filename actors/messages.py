@@ -1,13 +1,11 @@
 """Every message between actors, one union per link. Commands are imperative, facts are in the past tense.
 
-Lists of ids travel as packed little-endian arrays in `bytes` (`pack_ids`, `unpack_ids`). No message carries weights.
+Lists of ids travel as packed little-endian arrays in `bytes` (`packing.py`). No message carries weights.
 """
 
 from enum import StrEnum
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 
 class ActorName(StrEnum):
@@ -62,6 +60,14 @@ class CancelStep(_Message, frozen=True, tag=3):
     step: int
 
 
+class EvaluateWindow(_Message, frozen=True, tag=8):
+    """Run `token_ids` (packed i32) from position 0, exactly and under every policy that compute was opened with, and
+    compare their next-token distributions. The sequence is empty afterwards."""
+
+    step: int
+    token_ids: bytes
+
+
 # --- compute -> engine
 
 
@@ -99,6 +105,19 @@ class StepFailed(_Message, frozen=True, tag=13):
     what: str
 
 
+class WindowEvaluated(_Message, frozen=True, tag=18):
+    """The end of an EvaluateWindow; variant 0 is exact. `scores`: f64 [variants, 4], summed over positions: their
+    number, -ln p of the next token, KL to the exact distribution, times that the likeliest token is the exact one's.
+    `densities`: f64 [variants, 7], the share of channels that q k v o gate up down computed with."""
+
+    step: int
+    scores: bytes
+    densities: bytes
+    compute_ns: int
+    stall_ns: int
+    elapsed_ns: int
+
+
 # --- compute -> predictor
 
 
@@ -117,6 +136,16 @@ class StepAbandoned(_Message, frozen=True, tag=21):
     epoch: int
 
 
+class InputSeen(_Message, frozen=True, tag=22):
+    """The input of a table of self-contained bundles is known, and with it the bundles that the step computes with:
+    packed u32 ids in the table, rising. Speculative: dropped when the link is full."""
+
+    epoch: int
+    table: int
+    layer: int
+    bundles: bytes
+
+
 # --- predictor -> arena
 
 
@@ -128,6 +157,15 @@ class WantBundles(_Message, frozen=True, tag=30):
 
     epoch: int
     ranges: bytes
+
+
+class PreloadBundles(_Message, frozen=True, tag=31):
+    """Single bundles of a table that are likely needed soon (packed u32 ids, rising). Speculative: the arena takes what
+    it has room for, and the link may drop it."""
+
+    epoch: int
+    table: int
+    bundles: bytes
 
 
 # --- compute -> arena
@@ -146,6 +184,31 @@ class DemandRows(_Message, frozen=True, tag=41):
     epoch: int
     table: int
     bundles: bytes
+
+
+class VisitBundles(_Message, frozen=True, tag=42):
+    """The step computes with these bundles of one layer of a table of self-contained bundles (packed u32 ids in the
+    table, rising). Answered by BundlesPlaced once all of them lie in slots; they stay until VisitEnded.
+
+    `learns`: whether residency shall take it as use by the context, which a dense visit is not.
+    """
+
+    request: int
+    epoch: int
+    table: int
+    layer: int
+    bundles: bytes
+    learns: bool
+
+
+class VisitEnded(_Message, frozen=True, tag=43):
+    """Compute is done with the slots of this visit."""
+
+    request: int
+
+
+class SequenceOpened(_Message, frozen=True, tag=44):
+    """Another text begins: what residency learnt of the last one does not count."""
 
 
 # --- arena -> compute
@@ -171,6 +234,13 @@ class BundlesUnavailable(_Message, frozen=True, tag=52):
 
     epoch: int
     what: str
+
+
+class BundlesPlaced(_Message, frozen=True, tag=53):
+    """Where the bundles of a visit lie, in its order: packed u32 slots of the table's pool."""
+
+    request: int
+    slots: bytes
 
 
 # --- arena -> reader
@@ -200,6 +270,17 @@ class CancelReads(_Message, frozen=True, tag=61):
     tickets: bytes
 
 
+class GatherBundles(_Message, frozen=True, tag=62):
+    """One ticket: single bundles of a table of self-contained bundles (packed u32 ids in the table, rising), each into
+    a slot of the table's pool (packed u32)."""
+
+    ticket: int
+    table: int
+    bundles: bytes
+    slots: bytes
+    demand: bool
+
+
 # --- reader -> arena
 
 
@@ -220,13 +301,13 @@ class ReadFailed(_Message, frozen=True, tag=72):
     what: str
 
 
-EngineToCompute = OpenSequence | RunStep | CancelStep
-ComputeToEngine = TokensSampled | StepProgressed | StepCancelled | StepFailed
-ComputeToPredictor = LayerEntered | StepAbandoned
-PredictorToArena = WantBundles
-ComputeToArena = BundlesReleased | DemandRows
-ArenaToCompute = BundlesReady | RowsReady | BundlesUnavailable
-ArenaToReader = ReadBundles | CancelReads
+EngineToCompute = OpenSequence | RunStep | CancelStep | EvaluateWindow
+ComputeToEngine = TokensSampled | StepProgressed | StepCancelled | StepFailed | WindowEvaluated
+ComputeToPredictor = LayerEntered | InputSeen | StepAbandoned
+PredictorToArena = WantBundles | PreloadBundles
+ComputeToArena = BundlesReleased | DemandRows | VisitBundles | VisitEnded | SequenceOpened
+ArenaToCompute = BundlesReady | RowsReady | BundlesPlaced | BundlesUnavailable
+ArenaToReader = ReadBundles | GatherBundles | CancelReads
 ReaderToArena = BundlesRead | ReadsCancelled | ReadFailed
 
 Message = (
@@ -239,22 +320,3 @@ Message = (
     | ArenaToReader
     | ReaderToArena
 )
-
-
-def pack_ids(ids: "npt.ArrayLike") -> bytes:
-    """Pack ids (any shape, flattened) as little-endian u32."""
-    return np.ascontiguousarray(ids, dtype="<u4").tobytes()
-
-
-def unpack_ids(packed: bytes, *, columns: int = 1) -> npt.NDArray[np.uint32]:
-    """Unpack ids; shape [N] for one column, [N, columns] for more."""
-    ids = np.frombuffer(packed, dtype="<u4")
-    return ids if columns == 1 else ids.reshape(-1, columns)
-
-
-def pack_tokens(token_ids: "npt.ArrayLike") -> bytes:
-    return np.ascontiguousarray(token_ids, dtype="<i4").tobytes()
-
-
-def unpack_tokens(packed: bytes) -> list[int]:
-    return [int(token) for token in np.frombuffer(packed, dtype="<i4")]

@@ -7,14 +7,17 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemill.actors.actor import Actor
+from tidemill.actors.compute.selection.policy import SelectionPolicy
+from tidemill.actors.compute.selection.spec import SelectionSpec
 from tidemill.actors.counters import Counters
 from tidemill.actors.messages import ActorName
 from tidemill.runtime.cell_spec import CellSpec
+from tidemill.runtime.lab import Lab
 from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import load_manifest
 
 
-def prepare_actor(name: ActorName, model_directory: str, threads: int) -> None:
+def prepare_actor(name: ActorName, model_directory: str, threads: int, *, selects: bool = False) -> None:
     """Import and load what the actor will need, so that the process weighs what it will weigh when it is measured."""
     manifest = load_manifest(Path(model_directory))
     match name:
@@ -27,12 +30,18 @@ def prepare_actor(name: ActorName, model_directory: str, threads: int) -> None:
         case ActorName.COMPUTE:
             from tidemill.actors.compute.kernels.warm_up import warm_up
 
-            warm_up(manifest, threads=threads)
+            warm_up(manifest, threads=threads, selects=selects)
         case _:
             raise ValueError(f"no actor is called {name!r}")
 
 
-def build_actor(name: ActorName, spec: CellSpec, arena: npt.NDArray[np.uint8] | None, counters: Counters) -> Actor:
+def build_actor(
+    name: ActorName,
+    spec: CellSpec,
+    arena: npt.NDArray[np.uint8] | None,
+    counters: Counters,
+    lab: Lab | None = None,
+) -> Actor:
     """The actor of one name with its devices, ready to start. `arena` is the region's bytes, for reader and compute."""
     manifest = load_manifest(Path(spec.model_directory))
     match name:
@@ -47,7 +56,7 @@ def build_actor(name: ActorName, spec: CellSpec, arena: npt.NDArray[np.uint8] | 
         case ActorName.READER:
             return _build_reader(spec, manifest, arena, counters)
         case ActorName.COMPUTE:
-            return _build_compute(spec, manifest, arena, counters)
+            return _build_compute(spec, manifest, arena, counters, lab)
         case _:
             raise ValueError(f"no actor is called {name!r}")
 
@@ -63,15 +72,22 @@ def _build_reader(spec: CellSpec, manifest: Manifest, arena: npt.NDArray[np.uint
 
 
 def _build_compute(
-    spec: CellSpec, manifest: Manifest, arena: npt.NDArray[np.uint8] | None, counters: Counters
+    spec: CellSpec, manifest: Manifest, arena: npt.NDArray[np.uint8] | None, counters: Counters, lab: Lab | None
 ) -> Actor:
     from tidemill.actors.compute.actor import ComputeActor
     from tidemill.actors.compute.decoder import Decoder
+    from tidemill.actors.compute.evaluation import Evaluation
+    from tidemill.actors.compute.masking import Masking
     from tidemill.actors.compute.placement import Placement
 
     assert arena is not None
     config = spec.compute
     placement = Placement(len(manifest.extents))
+    policies = _policies(spec, lab)
+    masking = evaluation = None
+    if config.window:
+        masking = Masking(manifest.decoder, config.chunk, lab.tap if lab else None)
+        evaluation = Evaluation(manifest, policies, config.window)
     decoder = Decoder(
         manifest,
         arena,
@@ -80,5 +96,20 @@ def _build_compute(
         chunk=config.chunk,
         threads=config.threads,
         row_slots=config.plan.row_slots,
+        masking=masking,
     )
-    return ComputeActor(config, decoder, placement, counters, time.perf_counter_ns)
+    policy = _policy(spec, config.decode_selection) if config.decode_selection is not None else None
+    return ComputeActor(config, decoder, placement, counters, time.perf_counter_ns, evaluation, policy)
+
+
+def _policies(spec: CellSpec, lab: Lab | None) -> list[SelectionPolicy]:
+    """Those that the cell was opened with; the lab's come first."""
+    policies = list(lab.policies) if lab else []
+    return [*policies, *(_policy(spec, selection) for selection in spec.compute.selections)]
+
+
+def _policy(spec: CellSpec, selection: SelectionSpec) -> SelectionPolicy:
+    from tidemill.runtime.calibration.calibration_file import CalibrationFile
+    from tidemill.runtime.calibration.policies import build_policy
+
+    return build_policy(CalibrationFile.open(Path(spec.model_directory)), selection)

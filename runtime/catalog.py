@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidemill.runtime.environment import cache_directory
-from tidemill.storage.codecs.planes import EXCEPTION_BYTES
+from tidemill.storage.codecs.bf16_bundles import capacity_of
+from tidemill.storage.codecs.bf16_codes import EXCEPTION_BYTES
 from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.errors import StorageError
 from tidemill.storage.ids import TableId
-from tidemill.storage.manifest import Manifest, Plane
+from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import MANIFEST_FILE, load_manifest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]*")  # a name of the models directory; `@` parts a revision
@@ -47,7 +48,9 @@ class TableGroup:
     decoded_bytes: int
     stored_bytes_per_plane: tuple[int, ...]
     bits_per_weight: float  # on flash
-    exceptions: int | None  # weights that codes of planes cannot express; None without such codes
+    layers: int  # of a table, at most
+    exceptions: int | None  # weights that codes cannot express; None without such codes
+    capacity: int | None  # exceptions that a self-contained bundle has room for, at most; None for other tables
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +68,8 @@ class ModelDescription:
     vocab_size: int
     max_context: int
     tied_head: bool
+    layout: str
+    group: int
     parameters: int
     source: str
     note: str
@@ -139,6 +144,8 @@ def describe_model(directory: Path) -> ModelDescription:
         vocab_size=spec.vocab_size,
         max_context=spec.max_context,
         tied_head=spec.tied_head,
+        layout=manifest.layout,
+        group=manifest.group,
         parameters=manifest.parameter_count,
         source=f"{manifest.source.kind}: {manifest.source.name}",
         note=manifest.source.note,
@@ -158,11 +165,11 @@ def _groups(manifest: Manifest) -> list[TableGroup]:
     for extent in manifest.extents:
         stored[extent.table][extent.plane] += extent.stored_bytes
         decoded[extent.table] += extent.bytes
-    alike: dict[tuple[str, str, tuple[Plane, ...]], list[int]] = {}
+    alike: dict[tuple[str, str, str], list[int]] = {}
     for index, table in enumerate(manifest.tables):
-        alike.setdefault((table.role, table.element, table.planes), []).append(index)
+        alike.setdefault((table.role, table.element, table.planes[0].codec), []).append(index)
     groups: list[TableGroup] = []
-    for (role, _, _), indices in alike.items():
+    for (role, _, codec), indices in alike.items():
         first = manifest.tables[indices[0]]
         weights = sum(manifest.tables[i].bundle_count for i in indices) * first.bundle_elements
         groups.append(
@@ -170,31 +177,41 @@ def _groups(manifest: Manifest) -> list[TableGroup]:
                 role=role,
                 layout=first.layout,
                 element=first.element,
-                codec=first.planes[0].codec,
+                codec=codec,
                 tables=len(indices),
                 bundles=sum(manifest.tables[i].bundle_count for i in indices),
                 bundle_bytes=first.bundle_bytes,
                 decoded_bytes=sum(decoded[i] for i in indices),
                 stored_bytes_per_plane=tuple(map(sum, zip(*(stored[i] for i in indices), strict=True))),
                 bits_per_weight=8 * sum(map(sum, (stored[i] for i in indices))) / weights,
+                layers=max(manifest.tables[i].layers for i in indices),
                 exceptions=_count_exceptions(manifest, indices),
+                capacity=_most_room(manifest, indices),
             )
         )
     return groups
 
 
 def _count_exceptions(manifest: Manifest, tables: Sequence[int]) -> int | None:
-    if manifest.tables[tables[0]].planes[0].codec != "bf16-planes":
+    name = manifest.tables[tables[0]].planes[0].codec
+    extents = [manifest.extents[i] for table in tables for i in manifest.extents_of(TableId(table))]
+    if name == "bf16-bundles":
+        return sum(extent.exceptions for extent in extents)
+    if name != "bf16-planes":
         return None
     count = 0
-    for table_id in tables:
-        table = manifest.tables[table_id]
-        codec = get_codec("bf16-planes")
-        for index in manifest.extents_of(TableId(table_id))[1::2]:
-            extent = manifest.extents[index]
-            least, _ = codec.placed_bytes(1, table, extent.bundle_stop - extent.bundle_start)
+    for extent in extents:
+        if extent.plane == 1:
+            table = manifest.tables[extent.table]
+            least, _ = get_codec(name).placed_bytes(1, table, extent.bundle_stop - extent.bundle_start)
             count += (extent.bytes - least) // EXCEPTION_BYTES
     return count
+
+
+def _most_room(manifest: Manifest, tables: Sequence[int]) -> int | None:
+    if manifest.tables[tables[0]].planes[0].codec != "bf16-bundles":
+        return None
+    return max(capacity_of(manifest.tables[i]) for i in tables)
 
 
 def _summarise(path: Path) -> ModelSummary:

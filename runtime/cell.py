@@ -1,33 +1,39 @@
 """Opens one cell: kernels compiled, processes started and measured, ledger divided, actors given their parts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tidemill.actors.arena.config import ArenaConfig
 from tidemill.actors.compute.activations import activation_bytes
+from tidemill.actors.compute.bundle_buffers import bundle_buffer_bytes
 from tidemill.actors.compute.config import ComputeConfig
+from tidemill.actors.compute.evaluation_bytes import evaluation_bytes
 from tidemill.actors.compute.kv_cache import kv_cache_bytes
 from tidemill.actors.counters import Counter
 from tidemill.actors.predictor.config import PredictorConfig
 from tidemill.actors.reader.config import ReaderConfig
 from tidemill.actors.wiring import LINKS
+from tidemill.runtime.calibration.record import CALIBRATION_FILE
 from tidemill.runtime.cell_spec import CellSpec
 from tidemill.runtime.environment import use_kernel_settings
 from tidemill.runtime.events import StatusText
 from tidemill.runtime.kernel_cache import ensure_kernels
+from tidemill.runtime.lab import Lab
 from tidemill.runtime.launchers.launcher import Launcher
 from tidemill.runtime.ledger import Demands, Ledger, check_available, plan_ledger
 from tidemill.runtime.memory import PeakSampler, available_bytes, process_memory
 from tidemill.runtime.options import EngineOptions
 from tidemill.runtime.start_times import StartClock
 from tidemill.runtime.tuning.saved_processes import remember_processes
+from tidemill.storage.arena_plan import streamed_ranges
 from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.devices.huge_pages import round_up
-from tidemill.storage.manifest import Manifest
+from tidemill.storage.manifest import Extent, Manifest
 from tidemill.storage.manifest_file import load_manifest
 
 CHUNK = 256  # positions per prefill chunk. Part of no bits (kernels are batch-invariant), but of activation memory
 READ_RETRIES = 2
+GATHER_BYTES_MAX = 512 << 10  # of one read of single bundles: above, larger reads are no faster (benchmarks/results.md)
 UNMEASURED_PROCESS_BYTES = 120 << 20
 TICKETS_PER_DEPTH = 4  # reads queued behind each one under way, so that the device never waits for a message
 
@@ -50,20 +56,24 @@ class Cell:
             self.launcher.close()
 
 
-def open_cell(options: EngineOptions, on_event: Callable[[StatusText], None]) -> Cell:
-    """Raises StorageError, CeilingTooSmallError, ActorDiedError; leaves nothing behind when it does."""
+def open_cell(options: EngineOptions, on_event: Callable[[StatusText], None], lab: Lab | None = None) -> Cell:
+    """A `lab` needs the in-process launcher.
+
+    Raises StorageError, CeilingTooSmallError, ActorDiedError; leaves nothing behind when it does.
+    """
     clock = StartClock()
     manifest = load_manifest(options.model)
-    ensure_kernels(options.model, manifest, threads=options.threads, on_event=on_event)
+    selects = options.window > 0
+    ensure_kernels(options.model, manifest, threads=options.threads, selects=selects, on_event=on_event)
     clock.end("kernel cache")
-    launcher = _build_launcher(options)
+    launcher = _build_launcher(options, lab)
     try:
-        launcher.prepare(str(options.model), threads=options.threads)
+        launcher.prepare(str(options.model), threads=options.threads, selects=selects)
         clock.end("processes")
         processes = measure_processes(launcher)
         if options.launcher == "local":
             remember_processes(processes)  # for `tidemill plan`, which starts none
-        demands = measure_demands(manifest, options, processes)
+        demands = measure_demands(manifest, options, processes, lab)
         ledger = plan_ledger(manifest, demands, ceiling_bytes=options.ram_bytes, arena_bytes=options.arena_bytes)
         check_available(ledger, demands, available_bytes())
         spec = plan_cell(manifest, options, ledger)
@@ -90,44 +100,78 @@ def kv_bytes_touched(manifest: Manifest, launcher: Launcher) -> int:
     return 2 * manifest.decoder.layer_count * manifest.decoder.kv_size * 4 * positions
 
 
-def measure_demands(manifest: Manifest, options: EngineOptions, processes: dict[str, int]) -> Demands:
+def measure_demands(
+    manifest: Manifest, options: EngineOptions, processes: dict[str, int], lab: Lab | None = None
+) -> Demands:
     spec = manifest.decoder
     staged = options.load_mode == "staged"
     bounced = [e.stored_bytes for e in manifest.extents if staged or _is_compressed(manifest, e.table)]
+    if manifest.layout != "dense":
+        bounced = [*(e.stored_bytes for e in _extents_read_whole(manifest) if staged), GATHER_BYTES_MAX]
     return Demands(
         processes=processes,
         kv_bytes=kv_cache_bytes(spec, options.context),
-        activation_bytes=activation_bytes(spec, CHUNK, options.threads, options.context),
+        activation_bytes=activation_bytes(spec, CHUNK, options.threads, options.context)
+        + bundle_buffer_bytes(manifest, CHUNK, options.threads)
+        + _evaluation_bytes(manifest, options, lab),
         link_bytes=sum(link.capacity_bytes for link in LINKS),
         bounce_bytes=options.io_depth * round_up(max(bounced, default=0)),
     )
 
 
+def _evaluation_bytes(manifest: Manifest, options: EngineOptions, lab: Lab | None) -> int:
+    """What evaluating text takes beside decoding: buffers, and the calibration's arrays in the worst case."""
+    if not options.window:
+        return 0
+    calibration = options.model / CALIBRATION_FILE
+    arrays = sum(s.policy == "neuron" for s in options.selections) * (
+        calibration.stat().st_size if calibration.is_file() else 0
+    )
+    policies = len(options.selections) + (len(lab.policies) if lab else 0)
+    return evaluation_bytes(manifest, policies, options.window, CHUNK) + arrays + (lab.bytes if lab else 0)
+
+
 def plan_cell(manifest: Manifest, options: EngineOptions, ledger: Ledger) -> CellSpec:
     """Each actor's part of the configuration. A resident model has nothing to predict."""
     tickets = options.io_depth * TICKETS_PER_DEPTH
-    layers, head = manifest.layer_extents, manifest.head_extents
+    head = manifest.head_extents
     return CellSpec(
         model_directory=str(options.model),
         load_mode=options.load_mode,
         io_depth=options.io_depth,
-        predictor=PredictorConfig(layer_extents=(layers.start, layers.stop), head_extents=(head.start, head.stop)),
+        predictor=PredictorConfig(layer_ranges=streamed_ranges(manifest), head_range=(head.start, head.stop)),
         arena=ArenaConfig(plan=ledger.arena, tickets=tickets),
-        reader=ReaderConfig(tickets=tickets, retries=READ_RETRIES),
-        compute=ComputeConfig(plan=ledger.arena, context=options.context, chunk=CHUNK, threads=options.threads),
+        reader=ReaderConfig(
+            tickets=tickets, retries=READ_RETRIES, bundles=ledger.arena.bundles, read_bytes_max=GATHER_BYTES_MAX
+        ),
+        compute=ComputeConfig(
+            plan=ledger.arena,
+            context=options.context,
+            chunk=CHUNK,
+            threads=options.threads,
+            selections=options.selections,
+            window=options.window,
+            decode_selection=options.selection,
+        ),
     )
+
+
+def _extents_read_whole(manifest: Manifest) -> Sequence[Extent]:
+    return [extent for extent in manifest.extents if not manifest.tables[extent.table].is_self_contained]
 
 
 def _is_compressed(manifest: Manifest, table: int) -> bool:
     return not get_codec(manifest.tables[table].planes[0].codec).is_identity
 
 
-def _build_launcher(options: EngineOptions) -> Launcher:
+def _build_launcher(options: EngineOptions, lab: Lab | None) -> Launcher:
     if options.launcher == "in-process":
         use_kernel_settings(options.threads)  # before this process imports numba
         from tidemill.runtime.launchers.in_process import InProcessLauncher
 
-        return InProcessLauncher()
+        return InProcessLauncher(lab=lab)
+    if lab is not None:
+        raise ValueError(f"launcher {options.launcher} runs compute in another process; use in-process")
     from tidemill.runtime.launchers.local import LocalLauncher
 
     return LocalLauncher()

@@ -8,6 +8,7 @@ from tidemill.actors.counters import Counter
 from tidemill.actors.messages import (
     CancelStep,
     ComputeToEngine,
+    EvaluateWindow,
     OpenSequence,
     RunStep,
     Sampling,
@@ -15,11 +16,12 @@ from tidemill.actors.messages import (
     StepFailed,
     StepProgressed,
     TokensSampled,
-    pack_tokens,
-    unpack_tokens,
+    WindowEvaluated,
 )
+from tidemill.actors.packing import pack_tokens, unpack_tokens
 from tidemill.runtime.cell import Cell, open_cell
 from tidemill.runtime.events import GenerationEvent, LoadProgressed, PrefillProgressed, StatusText, TokenGenerated
+from tidemill.runtime.lab import Lab
 from tidemill.runtime.launchers.launcher import CellClosedError
 from tidemill.runtime.options import EngineOptions
 from tidemill.runtime.report import EngineReport, report_of
@@ -48,12 +50,15 @@ class Engine:
         self._kv_tokens: list[int] = []  # the tokens whose keys and values are in the cache
 
     @classmethod
-    def open(cls, options: EngineOptions, *, on_event: Callable[[StatusText], None] = lambda _: None) -> "Engine":
-        """Start the actors and divide the ceiling. Weights load while the first prompt is computed.
+    def open(
+        cls, options: EngineOptions, *, on_event: Callable[[StatusText], None] = lambda _: None, lab: Lab | None = None
+    ) -> "Engine":
+        """Start the actors and divide the ceiling. Weights load while the first prompt is computed. A `lab` needs the
+        in-process launcher.
 
         Raises CeilingTooSmallError, StorageError, ActorDiedError.
         """
-        return cls(open_cell(options, on_event), options)
+        return cls(open_cell(options, on_event, lab), options)
 
     def __enter__(self) -> "Engine":
         return self
@@ -100,6 +105,36 @@ class Engine:
             pending = [sampled]
             if sampled in stop_ids:
                 return
+
+    def evaluate(self, token_ids: Sequence[int]) -> Iterator[GenerationEvent | WindowEvaluated]:
+        """Compare what the policies that this engine was opened with make of a window of text with what the exact
+        model does: progress, then WindowEvaluated. It ends the sequence.
+
+        Raises StepFailedError, ActorDiedError, ValueError for a window longer than the options' or below two tokens.
+        """
+        if not 2 <= len(token_ids) <= self.options.window:
+            raise ValueError(f"a window of {len(token_ids)} tokens; this engine takes 2 to {self.options.window}")
+        self._generation += 1
+        self._step += 1
+        self._kv_tokens.clear()
+        self._cell.launcher.send(EvaluateWindow(self._step, pack_tokens(token_ids)))
+        done: WindowEvaluated | None = None
+        try:
+            while done is None:
+                yield from self._load_progress()
+                for message in self._cell.launcher.receive(RECEIVE_S):
+                    if isinstance(message, WindowEvaluated) and message.step == self._step:
+                        done = message
+                    elif isinstance(message, StepProgressed):
+                        yield PrefillProgressed(message.done, message.total)
+                    else:
+                        self._refuse(message)
+        except (GeneratorExit, KeyboardInterrupt):
+            if done is None:
+                with suppress(CellClosedError):
+                    self._cancel()
+            raise
+        yield done
 
     def _check_prompt(self, token_ids: Sequence[int]) -> None:
         vocab_size = self.manifest.decoder.vocab_size
@@ -179,6 +214,6 @@ class Engine:
         until_ns = perf_counter_ns() + int(CANCEL_DEADLINE_S * 1e9)
         while perf_counter_ns() < until_ns:
             for message in launcher.receive(RECEIVE_S):
-                ended = isinstance(message, StepCancelled | StepFailed | TokensSampled)
+                ended = isinstance(message, StepCancelled | StepFailed | TokensSampled | WindowEvaluated)
                 if ended and message.step == self._step:
                     return

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tidemill.actors.compute.kernels.needed import needed_kernels
 from tidemill.runtime.environment import child_environment, kernel_directory
 from tidemill.runtime.events import StatusText
 from tidemill.storage.manifest import Manifest
@@ -16,13 +17,23 @@ class KernelError(RuntimeError):
     """The kernels cannot be compiled or stored."""
 
 
-def ensure_kernels(model: Path, manifest: Manifest, *, threads: int, on_event: Callable[[StatusText], None]) -> None:
-    """Compile what is missing in a process of its own, some 20 s once per machine and version. Raises KernelError."""
-    mark = kernel_directory() / f"compiled-{'+'.join(sorted(manifest.matrix_kinds))}"
+def ensure_kernels(
+    model: Path,
+    manifest: Manifest,
+    *,
+    threads: int,
+    on_event: Callable[[StatusText], None],
+    selects: bool = False,
+) -> None:
+    """Compile what is missing in a process of its own, some 20 s once per machine and version; `selects`: the kernels
+    of steps that select too. Raises KernelError."""
+    kinds = [*needed_kernels(manifest), *(["selection"] if selects else [])]
+    mark = kernel_directory() / f"compiled-{'+'.join(kinds)}"
     if mark.exists():
         return
     on_event(StatusText("compiling kernels (once for this machine)"))
     command = [sys.executable, "-P", "-m", "tidemill.actors.compute.kernels.warm_up", str(model), str(threads)]
+    command += ["selects"] if selects else []
     try:
         kernel_directory().mkdir(parents=True, exist_ok=True)
         done = subprocess.run(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from tidemill.actors.compute.selection.spec import SelectionSpec
 from tidemill.actors.messages import Sampling
 from tidemill.runtime.catalog import resolve_model
 from tidemill.runtime.engine import Engine
@@ -45,6 +46,7 @@ class LLM:
         launcher: LauncherName = "local",
         arena: str | int | None = None,
         io_depth: int = DEFAULT_IO_DEPTH,
+        selection: SelectionSpec | None = None,
         on_status: Callable[[StatusText], None] = lambda _: None,
     ) -> "LLM":
         """Open a model by path or name.
@@ -52,7 +54,7 @@ class LLM:
         `ram` is the ceiling of the whole process tree ("600MiB", bytes, "auto" for 80 % of what is available, None
         for none);
         `arena` fixes the arena's size instead of taking what the ceiling leaves; `context` is in tokens (2048, or the
-        model's).
+        model's). `selection` is lossy: decoded tokens are computed with a part of the weights.
         Raises ValueError for bad values, CeilingTooSmallError, StorageError, ActorDiedError.
         """
         directory = resolve_model(model)
@@ -66,6 +68,7 @@ class LLM:
             load_mode=choose_load_mode(load_mode),
             launcher=launcher,
             io_depth=io_depth,
+            selection=selection,
         )
         options = check_options(options, explicit_context=context is not None)
         engine = Engine.open(options, on_event=on_status)

@@ -1,16 +1,26 @@
 """What an engine is opened with: validated values, no defaults (those live at the public entry points)."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
+from tidemill.actors.compute.selection.operators import PolicyName
+from tidemill.actors.compute.selection.spec import SelectionSpec
 from tidemill.storage.devices.device import LOAD_MODES, LoadMode
 from tidemill.storage.devices.huge_pages import is_shared_memory_scattered
+from tidemill.storage.manifest import ModelLayout
 from tidemill.storage.manifest_file import load_manifest
 
 LauncherName = Literal["local", "in-process"]
 IO_DEPTH_MAX = 64
+
+
+LAYOUT_OF: Mapping[PolicyName, ModelLayout] = MappingProxyType(
+    {"topk": "input-channel", "gate": "gate-first", "neuron": "neuron"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +35,9 @@ class EngineOptions:
     load_mode: LoadMode
     launcher: LauncherName
     io_depth: int
+    selection: SelectionSpec | None = None  # lossy: what decoded positions are computed with
+    selections: tuple[SelectionSpec, ...] = ()  # lossy variants that windows of text are evaluated under
+    window: int = 0  # most tokens of such a window; 0: the cell evaluates none
 
 
 def choose_load_mode(wanted: LoadMode | Literal["auto"]) -> LoadMode:
@@ -42,7 +55,8 @@ def default_threads() -> int:
 def check_options(options: EngineOptions, *, explicit_context: bool) -> EngineOptions:
     """The options, with a default context cut to the model's. Raises ValueError naming the value and what is
     accepted."""
-    max_context = load_manifest(options.model).decoder.max_context
+    manifest = load_manifest(options.model)
+    max_context = manifest.decoder.max_context
     if not explicit_context:
         options = replace(options, context=min(options.context, max_context))
     checks = [
@@ -62,4 +76,11 @@ def check_options(options: EngineOptions, *, explicit_context: bool) -> EngineOp
     for name, value, ok, accepted in checks:
         if not ok:
             raise ValueError(f"{name} is {value}, accepted: {accepted}")
+    if options.selection is not None and LAYOUT_OF[options.selection.policy] != manifest.layout:
+        raise ValueError(
+            f"--select {options.selection.policy} reads what it computes with bundle by bundle, which needs a model "
+            f"in layout {LAYOUT_OF[options.selection.policy]}; {options.model} is in layout {manifest.layout}. "
+            f"Convert it: tidemill convert SOURCE {options.model}-{options.selection.policy} "
+            f"--layout {LAYOUT_OF[options.selection.policy]}"
+        )
     return options

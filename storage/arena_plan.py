@@ -1,4 +1,5 @@
-"""How the arena's bytes are divided into slots: locked extents, rings for streamed extents, row slots. Pure.
+"""How the arena's bytes are divided into slots: locked extents, rings for streamed extents, row slots, and pools of
+single bundles (bundle_plan.py). Pure.
 
 Slot ids run through the parts in that order: [0, locked) · the slots of each ring · then the row slots. There is a ring
 for each plane, as extents of different planes have different sizes: slots of a ring are equal.
@@ -10,6 +11,14 @@ from functools import cached_property
 import msgspec
 import numpy as np
 
+from tidemill.storage.bundle_plan import (
+    PRELOAD_SHARE,
+    BundlePlan,
+    bundle_tables,
+    least_bundle_bytes,
+    plan_bundles,
+    whole_bundle_bytes,
+)
 from tidemill.storage.ids import ExtentId, SlotId, TableId
 from tidemill.storage.manifest import ALIGNMENT_BYTES, Manifest
 
@@ -40,6 +49,7 @@ class ArenaPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     row_offset: int
     row_slot_bytes: int
     row_slots: int
+    bundles: BundlePlan = BundlePlan()
 
     @property
     def locked_slots(self) -> int:
@@ -116,32 +126,59 @@ def plan_locked(manifest: Manifest, candidates: Sequence[int], budget_bytes: int
     return locked
 
 
-def plan_arena(manifest: Manifest, arena_bytes: int) -> ArenaPlan:
+def plan_arena(manifest: Manifest, arena_bytes: int, *, preload_share: float = PRELOAD_SHARE) -> ArenaPlan:
     """Divide `arena_bytes`: vectors locked, row slots, a ring, and the rest locked evenly over the layers and the head.
 
-    A model that fits is locked whole, and the ring vanishes. Raises ArenaTooSmallError with the minimum otherwise.
+    A model that fits is locked whole, and the ring vanishes. Tables of self-contained bundles have no part in lock and
+    ring: their pools get what is left beside the other matrices, which every token uses whole, but at least their
+    reserves. Raises ArenaTooSmallError with the minimum otherwise.
     """
     fixed = always_locked(manifest)
-    stream = [*manifest.layer_extents, *manifest.head_extents]
+    apart = bundle_tables(manifest)
+    stream = [i for i in (*manifest.layer_extents, *manifest.head_extents) if manifest.extents[i].table not in apart]
     rows_bytes = ROW_SLOTS * row_slot_bytes(manifest)
     free_bytes = arena_bytes - _bytes_of(manifest, fixed) - rows_bytes
+    least_bytes = least_bundle_bytes(manifest)
     stream_bytes = _bytes_of(manifest, stream)
-    if free_bytes >= stream_bytes:
+    if free_bytes >= stream_bytes + least_bytes:
         locked, rings = [*fixed, *(ExtentId(i) for i in stream)], _rings(manifest, [], 0)
+        left_bytes = free_bytes - stream_bytes
         embed = manifest.get_table("embed")
-        apart = [] if manifest.decoder.tied_head else [*manifest.extents_of(embed)]  # a tied head gives rows too
-        if free_bytes - stream_bytes >= _bytes_of(manifest, apart):
-            locked += [ExtentId(i) for i in apart]
+        rows = [] if manifest.decoder.tied_head else [*manifest.extents_of(embed)]  # a tied head gives rows too
+        if left_bytes - whole_bundle_bytes(manifest) >= _bytes_of(manifest, rows):
+            locked += [ExtentId(i) for i in rows]
+            left_bytes -= _bytes_of(manifest, rows)
     else:
         smallest = _rings(manifest, stream, RING_SLOTS_MIN)
         smallest_bytes = sum(ring.slots * ring.slot_bytes for ring in smallest)
-        if free_bytes < smallest_bytes:
-            raise ArenaTooSmallError(arena_bytes, arena_bytes - free_bytes + smallest_bytes)
+        if free_bytes < smallest_bytes + least_bytes:
+            raise ArenaTooSmallError(arena_bytes, arena_bytes - free_bytes + smallest_bytes + least_bytes)
+        left_bytes = least_bytes
+        free_bytes -= least_bytes
         one_each = smallest_bytes // RING_SLOTS_MIN
         slots = max(RING_SLOTS_MIN, min(RING_BYTES_MAX, free_bytes // 4) // one_each)
         rings = _rings(manifest, stream, slots)
         locked = [*fixed, *plan_locked(manifest, stream, free_bytes - slots * one_each)]
-    return _place(manifest, locked, rings, rows_bytes)
+    plan = _place(manifest, locked, rings, rows_bytes)
+    if not apart:
+        return plan
+    bundles = plan_bundles(manifest, left_bytes, plan.arena_bytes, preload_share=preload_share)
+    return msgspec.structs.replace(plan, bundles=bundles, arena_bytes=plan.arena_bytes + bundles.arena_bytes)
+
+
+def streamed_ranges(manifest: Manifest) -> tuple[tuple[int, int], ...]:
+    """[start, stop) of the layers' extents that go through lock and ring, in order: all but those of tables whose
+    bundles come one by one."""
+    apart = bundle_tables(manifest)
+    ranges: list[tuple[int, int]] = []
+    for i in manifest.layer_extents:
+        if manifest.extents[i].table in apart:
+            continue
+        if ranges and ranges[-1][1] == i:
+            ranges[-1] = (ranges[-1][0], i + 1)
+        else:
+            ranges.append((i, i + 1))
+    return tuple(ranges)
 
 
 def _bytes_of(manifest: Manifest, extents: Sequence[int]) -> int:

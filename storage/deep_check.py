@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.errors import StorageError
+from tidemill.storage.ids import TableId
 from tidemill.storage.manifest import Manifest
 from tidemill.storage.shard_reader import read_stored
 
@@ -25,15 +26,17 @@ def check_shard(directory: Path, manifest: Manifest, index: int) -> list[str]:
 
 
 def check_extents(directory: Path, manifest: Manifest) -> list[str]:
+    """Every extent through its codec: checksum, what kernels follow, and the digest of each bundle that has one."""
     problems: list[str] = []
     for index, extent in enumerate(manifest.extents):
         table = manifest.tables[extent.table]
         codec = get_codec(table.planes[extent.plane].codec)
         try:
             stored = read_stored(directory, manifest, index)
-            placed = np.empty(extent.bytes, np.uint8).data
-            codec.decode(extent.plane, memoryview(stored), placed)
-            codec.check(extent.plane, placed, table, extent.bundle_stop - extent.bundle_start)
+            placed = np.empty(extent.bytes, np.uint8)
+            codec.decode(extent.plane, memoryview(stored), placed.data)
+            codec.check(extent.plane, placed.data, table, extent.bundle_stop - extent.bundle_start)
+            codec.verify(placed, table, TableId(extent.table), extent.bundle_start)
         except (StorageError, OSError) as error:
             problems.append(f"extent {index}: {error}")
     return problems

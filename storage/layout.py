@@ -20,11 +20,11 @@ class ExtentPlan(NamedTuple):
 
 
 def cut_table(table: Table, extent_bytes: int) -> list[tuple[int, int]]:
-    """The fewest runs of whole bundles whose largest plane has at most `extent_bytes` (at least one bundle each), of
-    even size."""
-    per_extent = max(1, extent_bytes // max(plane.bundle_bytes for plane in table.planes))
-    count = -(-table.bundle_count // per_extent)
-    edges = [table.bundle_count * i // count for i in range(count + 1)]
+    """The fewest runs of whole channels (a bundle of each layer of the group) whose largest plane has at most
+    `extent_bytes` (at least one channel each), of even size."""
+    per_extent = max(1, extent_bytes // (table.layers * max(plane.bundle_bytes for plane in table.planes)))
+    count = -(-table.channel_count // per_extent)
+    edges = [table.channel_count * i // count * table.layers for i in range(count + 1)]
     return list(pairwise(edges))
 
 

@@ -1,7 +1,7 @@
 """What `manifest.json` says: the decoder, the tables, and where every extent of them lies. The format: docs/format.md.
 
 Tables and extents are stored in **compute order**: all vectors first, then an `embed` that is not the head, then per
-layer `attn_qkv`, `attn_out`, `mlp`, at last the head (`head`, or the tied `embed`). The extents of one table are
+layer, or layer group, its matrices, at last the head (`head`, or the tied `embed`). The extents of one table are
 contiguous ids in the order of its bundles, all planes of a run of bundles next to one another. So "the next thing that
 a dense step needs" is the next extent id.
 """
@@ -11,6 +11,8 @@ from functools import cached_property
 from typing import Literal
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from tidemill.storage.decoder_spec import DecoderSpec
 from tidemill.storage.errors import FormatError
@@ -22,11 +24,15 @@ MODEL_LAYER = -1  # `Table.layer` of what belongs to no layer
 
 Element = Literal["bf16", "f16", "f32", "u32"]
 ELEMENT_BYTES: Mapping[str, int] = {"bf16": 2, "f16": 2, "f32": 4, "u32": 4}
-Layout = Literal["vector", "output-row", "neuron", "permutation"]
+Layout = Literal["vector", "output-row", "input-channel", "neuron", "permutation"]
+ModelLayout = Literal["dense", "input-channel", "gate-first", "neuron"]
 Role = Literal[
     "attn_norm", "qkv_bias", "q_norm", "k_norm", "out_bias", "attn_post_norm", "mlp_norm", "mlp_post_norm",
-    "final_norm", "attn_qkv", "attn_out", "mlp", "embed", "head", "permutation",
+    "final_norm", "attn_qkv", "attn_out", "mlp", "mlp_in", "mlp_down", "mlp_gate", "mlp_updown", "embed", "head",
+    "permutation",
 ]  # fmt: skip
+# Codecs whose every bundle holds all that is needed to read, verify and compute with it alone.
+SELF_CONTAINED_CODECS = ("bf16-bundles", "raw-bundles")
 
 
 class Plane(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,23 +43,27 @@ class Plane(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bundle_bytes: int
 
 
-class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One weight role of one layer: `bundle_count` bundles of `bundle_elements` elements each.
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """One weight role of one layer, or of a group of layers: `bundle_count` bundles of `bundle_elements` elements each.
 
     vector: one bundle, the vector. output-row: bundle i = row i of the matrix [bundle_count, bundle_elements].
-    neuron: bundle i = gate row i, up row i, down column i, each `hidden_size` elements.
+    input-channel: bundle c · layers + p = column c of each of the role's matrices of layer `layer` + p.
+    neuron: bundle i = gate row i, up row i, down column i (`mlp_updown`: without the gate row), each `hidden_size`
+    elements.
     permutation: one u32 bundle; element i = the source index of the bundle stored at place i of another table.
     """
 
     role: Role
-    layer: int
+    layer: int  # the first of a group
     layout: Layout
     element: Element
     bundle_count: int
     bundle_elements: int
     planes: tuple[Plane, ...]
     checksum_block_bytes: int  # of decoded bytes; 0: one checksum for the whole extent
-    permutation: int | None = None  # TableId of this table's permutation
+    permutation: int | None = None  # TableId of the order of this table's neurons; those of a group follow one another
+    layers: int = 1
+    segments: tuple[int, ...] = ()  # elements of each row of a self-contained bundle; empty for other tables
 
     @property
     def bundle_bytes(self) -> int:
@@ -62,20 +72,41 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     @property
     def kind(self) -> str:
-        """What kernels are specialised for: the element, or the codec where weights lie in the arena as planes."""
-        return self.element if len(self.planes) == 1 else self.planes[0].codec
+        """What kernels are specialised for: the element, or the codec where weights lie in the arena coded."""
+        coded = len(self.planes) > 1 or self.planes[0].codec == "bf16-bundles"
+        return self.planes[0].codec if coded else self.element
+
+    @property
+    def is_self_contained(self) -> bool:
+        """Whether single bundles can be read, verified by a digest of their own, and computed with."""
+        return self.planes[0].codec in SELF_CONTAINED_CODECS
+
+    @property
+    def channel_count(self) -> int:
+        """Input channels (or neurons, or rows) of each layer."""
+        return self.bundle_count // self.layers
 
     @property
     def rows_per_bundle(self) -> int:
         """A bundle is one row of weights that meet one input; a neuron is three: gate, up and down."""
-        return 3 if self.layout == "neuron" else 1
+        return len(self.segments) or (3 if self.layout == "neuron" else 1)
 
     @property
     def row_elements(self) -> int:
+        """Of every row, where all are equal: in all tables but self-contained ones."""
         return self.bundle_elements // self.rows_per_bundle
 
+    @property
+    def row_sizes(self) -> tuple[int, ...]:
+        """Elements of each row of a bundle."""
+        return self.segments or (self.row_elements,) * self.rows_per_bundle
 
-class Extent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    def bundles_of(self, channels: npt.NDArray[np.int64], layer: int) -> npt.NDArray[np.int64]:
+        """Bundle ids of channels of one layer of the group, in their order."""
+        return channels * self.layers + (layer - self.layer)
+
+
+class Extent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """A run of bundles [bundle_start, bundle_stop) of one plane, contiguous in a shard."""
 
     table: int
@@ -88,6 +119,7 @@ class Extent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     bundle_stop: int
     checksums: tuple[str, ...]  # xxh3_64 as 16 hex digits: of the stored bytes, or of each checksum block of them
     exponent_base: int = 0  # of plane 0 of bf16-planes: what its exponents are counted from
+    exceptions: int = 0  # of bf16-bundles: how many all its bundles have, for people
 
 
 class Shard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -126,7 +158,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     @cached_property
     def _table_ids(self) -> Mapping[tuple[str, int], TableId]:
         return {
-            (table.role, table.layer): TableId(i) for i, table in enumerate(self.tables) if table.role != "permutation"
+            (table.role, layer): TableId(i)
+            for i, table in enumerate(self.tables)
+            if table.role != "permutation"
+            for layer in range(table.layer, table.layer + table.layers)
         }
 
     @cached_property
@@ -140,7 +175,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return self._table_ids.get((role, layer))
 
     def get_table(self, role: Role, layer: int = MODEL_LAYER) -> TableId:
-        """The id of a table; raises FormatError when the model has none of that role and layer."""
+        """The id of the table that holds a role of a layer, maybe of its whole group; raises FormatError when the model
+        has none."""
         table = self.find_table(role, layer)
         if table is None:
             raise FormatError(f"manifest has no table {role!r} of layer {layer}; convert the model again")
@@ -165,6 +201,25 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     @cached_property
     def head_extents(self) -> range:
         return self.extents_of(self.head_table)
+
+    @cached_property
+    def layout(self) -> ModelLayout:
+        """How the matrices of the layers are laid out; it follows from the tables that there are."""
+        if self.find_table("mlp_in", 0) is not None:
+            return "input-channel"
+        if self.find_table("mlp_updown", 0) is not None:
+            return "gate-first"
+        return "neuron" if self.tables[self.get_table("mlp", 0)].is_self_contained else "dense"
+
+    @property
+    def group(self) -> int:
+        """Layers of a group: of all groups but the last, which may have fewer."""
+        return self.tables[self.get_table("attn_qkv", 0)].layers
+
+    def permutation_of(self, table: TableId, layer: int) -> TableId | None:
+        """The permutation of a table's neurons in one of its layers."""
+        first = self.tables[table].permutation
+        return None if first is None else TableId(first + layer - self.tables[table].layer)
 
     @cached_property
     def parameter_count(self) -> int:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tidemill.storage.codecs.planes import EXPONENT_BASE_MAX, EXPONENT_BASE_STEP
+from tidemill.storage.codecs.bf16_codes import EXCEPTION_BYTES, EXPONENT_BASE_MAX, EXPONENT_BASE_STEP
 from tidemill.storage.codecs.registry import CODECS
 from tidemill.storage.decoder_rules import SIZE_MAX, check_decoder
 from tidemill.storage.decoder_spec import DecoderSpec
@@ -15,11 +15,12 @@ from tidemill.storage.manifest import (
     FORMAT_VERSION,
     MODEL_LAYER,
     Extent,
-    Layout,
     Manifest,
+    ModelLayout,
     Role,
     Table,
 )
+from tidemill.storage.model_layout import Shape, layer_shapes, layers_of, segments_of
 
 TABLES_MAX = 1 << 16
 EXTENTS_MAX = 1 << 22
@@ -29,8 +30,8 @@ SHARD_NAME = re.compile(r"shards/[A-Za-z0-9_][A-Za-z0-9_.-]*\.arrow")
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 OWN_NAMES = ("manifest.json", "shards")  # of the format itself, so no other file's
 CHECKSUM = re.compile(r"[0-9a-f]{16}")
-
-Shape = tuple[Layout, int, int]  # layout, bundle count, elements per bundle
+# Tables whose neurons may be stored in another order than the source's.
+ORDERED_ROLES: tuple[Role, ...] = ("mlp", "mlp_in", "mlp_down", "mlp_gate", "mlp_updown")
 
 
 def check_manifest(manifest: Manifest, path: Path) -> None:
@@ -87,9 +88,11 @@ def _check_names(manifest: Manifest) -> None:
     _require(len(set(others)) == len(others), f"files {', '.join(others):.200}: expected each name once")
 
 
-def expected_tables(spec: DecoderSpec, *, head_apart: bool) -> Iterator[tuple[Role, int, Shape]]:
-    """Every table that a decoder needs, in compute order (permutations are apart). `head_apart`: the head is a table of
-    its own, as it has to be when it is not tied."""
+def expected_tables(
+    spec: DecoderSpec, *, head_apart: bool, layout: ModelLayout = "dense", group: int = 1
+) -> Iterator[tuple[Role, int, Shape]]:
+    """Every table that a decoder needs in a layout, in compute order (permutations are apart): role, (first) layer,
+    shape. `head_apart`: the head is a table of its own, as it has to be when it is not tied."""
     hidden = spec.hidden_size
     per_layer: list[tuple[Role, int, bool]] = [
         ("attn_norm", hidden, True),
@@ -109,21 +112,34 @@ def expected_tables(spec: DecoderSpec, *, head_apart: bool) -> Iterator[tuple[Ro
     embed: Shape = ("output-row", spec.vocab_size, hidden)
     if head_apart:
         yield "embed", MODEL_LAYER, embed
-    for layer in range(spec.layer_count):
-        yield "attn_qkv", layer, ("output-row", spec.qkv_size, hidden)
-        yield "attn_out", layer, ("output-row", hidden, spec.q_size)
-        yield "mlp", layer, ("neuron", spec.ff_size, 3 * hidden)
+    yield from layer_shapes(spec, layout, group=group)
     yield ("head" if head_apart else "embed"), MODEL_LAYER, embed
 
 
 def _check_tables(manifest: Manifest) -> None:
-    head_apart = not manifest.decoder.tied_head or manifest.find_table("head") is not None
-    expected = list(expected_tables(manifest.decoder, head_apart=head_apart))
+    spec = manifest.decoder
+    for index, table in enumerate(manifest.tables):
+        spans = 1 <= table.layers <= spec.layer_count
+        _require(spans, f"table {index}: {table.layers} layers, expected 1..{spec.layer_count}")
+    spanned = sum(table.layers for table in manifest.tables)
+    _require(spanned <= 2 * TABLES_MAX, f"tables of {spanned} layers in all, expected at most {2 * TABLES_MAX}")
+    _require(all(table.planes for table in manifest.tables), "a table has no planes")
+    layout, group = manifest.layout, manifest.group
+    head_apart = not spec.tied_head or manifest.find_table("head") is not None
+    expected = list(expected_tables(spec, head_apart=head_apart, layout=layout, group=group))
     present = [table for table in manifest.tables if table.role != "permutation"]
     _require(len(present) == len(expected), f"{len(present)} tables, the decoder needs {len(expected)}")
     for table, (role, layer, shape) in zip(present, expected, strict=True):
         got = (table.role, table.layer, (table.layout, table.bundle_count, table.bundle_elements))
         _require(got == (role, layer, shape), f"a table is {got}, expected {(role, layer, shape)} at its place")
+        segments = segments_of(spec, layout, role)
+        layers = layers_of(spec, layout, layer, group=group) if segments else 1
+        _require(
+            (table.layers, table.segments, table.is_self_contained) == (layers, segments, bool(segments)),
+            f"{role} of layer {layer} has {table.layers} layers and rows of {table.segments} in "
+            f"{table.planes[0].codec}, expected {layers} and {segments or 'none'}"
+            f"{' in a codec of bundles' if segments else ''}",
+        )
     for index, table in enumerate(manifest.tables):
         _check_table(manifest, index, table)
 
@@ -133,19 +149,19 @@ def _check_table(manifest: Manifest, index: int, table: Table) -> None:
     element_ok = (table.element == "u32") == (table.role == "permutation")
     _require(element_ok, f"{where}: element {table.element} does not go with its role")
     if table.role == "permutation":
-        _require(table.layout == "permutation" and table.bundle_count == 1, f"{where}: a permutation is one bundle")
+        alone = (table.layout, table.bundle_count, table.layers, table.segments) == ("permutation", 1, 1, ())
+        _require(alone and not table.is_self_contained, f"{where}: a permutation is one bundle")
         _require(0 < table.bundle_elements <= SIZE_MAX, f"{where}: {table.bundle_elements} elements")
-    _require(len(table.planes) > 0, f"{where}: no planes")
     _require(
         len({plane.codec for plane in table.planes}) == 1 and table.planes[0].codec in CODECS,
         f"{where}: codecs {[plane.codec for plane in table.planes]}, known are {', '.join(CODECS)}, one a table",
     )
     codec = CODECS[table.planes[0].codec]
-    fits = codec.supports(table.element, table.row_elements)
-    _require(fits, f"{where}: rows of {table.row_elements} {table.element} cannot be stored as {codec.name}")
-    planes = tuple(codec.plane_bytes(table.element, table.bundle_bytes))
+    fits = all(codec.supports(table.element, size) for size in table.row_sizes)
+    _require(fits, f"{where}: rows of {table.row_sizes} {table.element} cannot be stored as {codec.name}")
+    codec_rule = codec.planes_rule(table)
     got = tuple(plane.bundle_bytes for plane in table.planes)
-    _require(got == planes, f"{where}: planes of {got} bytes a bundle, expected {planes}")
+    _require(codec_rule is None, f"{where}: planes of {got} bytes a bundle, expected {codec_rule}")
     blocks_ok = table.checksum_block_bytes == 0 or (
         codec.name == "raw" and table.checksum_block_bytes > 0 and table.checksum_block_bytes % ALIGNMENT_BYTES == 0
     )
@@ -154,9 +170,19 @@ def _check_table(manifest: Manifest, index: int, table: Table) -> None:
         f"{where}: checksum blocks of {table.checksum_block_bytes} bytes, expected 0 or a multiple of 4096 on raw",
     )
     if table.permutation is not None:
-        target = manifest.tables[table.permutation] if 0 <= table.permutation < len(manifest.tables) else None
-        fits = target is not None and target.role == "permutation" and target.bundle_elements == table.bundle_count
-        _require(fits and table.layout == "neuron", f"{where}: permutation {table.permutation} does not belong to it")
+        _check_permutation(manifest, where, table, table.permutation)
+
+
+def _check_permutation(manifest: Manifest, where: str, table: Table, first: int) -> None:
+    """Each layer of the table has an order of its own, of as many neurons as the decoder has."""
+    inside = 0 <= first <= len(manifest.tables) - table.layers
+    targets = manifest.tables[first : first + table.layers] if inside else ()
+    fits = inside and all(
+        (target.role, target.layer, target.bundle_elements)
+        == ("permutation", table.layer + place, manifest.decoder.ff_size)
+        for place, target in enumerate(targets)
+    )
+    _require(fits and table.role in ORDERED_ROLES, f"{where}: permutation {first} does not belong to it")
 
 
 def _check_extents(manifest: Manifest) -> None:
@@ -178,6 +204,10 @@ def _check_extents(manifest: Manifest) -> None:
             f"{table.bundle_count}",
         )
         covered[extent.table][extent.plane] = extent.bundle_stop
+        _require(
+            extent.bundle_stop % table.layers == 0,
+            f"{where}: it ends at bundle {extent.bundle_stop}, within a channel of {table.layers} layers",
+        )
         if extent.plane > 0:
             before = manifest.extents[index - 1]
             follows = (before.table, before.plane + 1, before.bundle_stop) == (
@@ -205,6 +235,11 @@ def _check_extent(manifest: Manifest, where: str, extent: Extent, table: Table) 
         and extent.exponent_base % EXPONENT_BASE_STEP == 0,
         f"{where}: exponent base {extent.exponent_base}, expected an even one of "
         f"0..{EXPONENT_BASE_MAX if based else 0}",
+    )
+    most_exceptions = extent.bytes // EXCEPTION_BYTES if plane.codec == "bf16-bundles" else 0
+    _require(
+        0 <= extent.exceptions <= most_exceptions,
+        f"{where}: {extent.exceptions} exceptions, expected 0..{most_exceptions}",
     )
     _require(0 < extent.bytes <= EXTENT_BYTES_MAX, f"{where}: {extent.bytes} bytes, expected 1..{EXTENT_BYTES_MAX}")
     _require(

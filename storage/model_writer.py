@@ -173,8 +173,10 @@ def _encode(
             f"table {part.table} ({table.role}): bundles are {bundles.shape}, expected {expected} of uint8"
         )
     extents: list[Extent] = []
-    encoded = get_codec(table.planes[0].codec).encode(np.ascontiguousarray(bundles), table)
-    for plane, (stored, placed_bytes, exponent_base) in enumerate(encoded):
+    codec = get_codec(table.planes[0].codec)
+    for plane, encoded in enumerate(codec.encode(np.ascontiguousarray(bundles), table)):
+        stored = encoded.stored
+        codec.seal(stored, table, part.table, part.start)
         label = f"{table.role} layer {table.layer} plane {plane} bundles {part.start}..{part.stop}"
         offset = writer.append(stored, label=label)
         extents.append(
@@ -184,11 +186,12 @@ def _encode(
                 shard=shard,
                 offset=offset,
                 stored_bytes=stored.nbytes,
-                bytes=placed_bytes,
+                bytes=encoded.placed_bytes,
                 bundle_start=part.start,
                 bundle_stop=part.stop,
                 checksums=block_digests(stored.data, table.checksum_block_bytes),
-                exponent_base=exponent_base,
+                exponent_base=encoded.exponent_base,
+                exceptions=encoded.exceptions,
             )
         )
     return extents
@@ -202,7 +205,7 @@ def _check_space(
     for index, plan in enumerate(plans):
         if index not in finished:
             # Each extent brings up to one page of header and padding and one of alignment.
-            needed += sum((p.stop - p.start) * tables[p.table].bundle_bytes + 2 * ALIGNMENT_BYTES for p in plan)
+            needed += sum((p.stop - p.start) * _most_bytes(tables[p.table]) + 2 * ALIGNMENT_BYTES for p in plan)
     free = shutil.disk_usage(partial).free
     if needed > free:
         raise DeviceError(
@@ -210,3 +213,8 @@ def _check_space(
             "space or convert "
             "to another place"
         )
+
+
+def _most_bytes(table: Table) -> int:
+    """Of a bundle: what is known before compression, or whole with what raw-bundles put behind it."""
+    return max(table.bundle_bytes, sum(plane.bundle_bytes for plane in table.planes))

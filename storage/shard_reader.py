@@ -54,6 +54,7 @@ def read_bundles(directory: Path, manifest: Manifest, first: int) -> npt.NDArray
         placed = np.empty(extent.bytes, np.uint8)
         load_extents(directory, manifest, [index], placed, [0])
         codec.check(extent.plane, placed.data, table, extent.bundle_stop - extent.bundle_start)
+        codec.verify(placed, table, TableId(extent.table), extent.bundle_start)
         planes.append(placed)
     return codec.join(planes, table, manifest.extents[first].exponent_base)
 
@@ -64,17 +65,19 @@ def read_table(directory: Path, manifest: Manifest, table_id: TableId) -> npt.ND
     return np.concatenate([read_bundles(directory, manifest, first) for first in extents])
 
 
-def read_permutation(directory: Path, manifest: Manifest, table_id: TableId) -> npt.NDArray[np.uint32]:
-    """Source index of each stored bundle, u32 [bundle_count]; the identity for a table without a permutation.
+def read_permutation(
+    directory: Path, manifest: Manifest, table_id: TableId, layer: int | None = None
+) -> npt.NDArray[np.uint32]:
+    """Source index of each stored neuron of a table in one of its layers (None: its first), u32 [ff_size]; the identity
+    for a table without a permutation.
 
     Raises CorruptDataError when the stored one is not a permutation.
     """
     table = manifest.tables[table_id]
-    if table.permutation is None:
-        return np.arange(table.bundle_count, dtype=np.uint32)
-    order = read_table(directory, manifest, TableId(table.permutation)).reshape(-1).view("<u4")
-    if not np.array_equal(np.sort(order), np.arange(table.bundle_count)):
-        raise CorruptDataError(
-            f"{directory}: table {table.permutation} is not a permutation of {table.bundle_count} bundles"
-        )
+    permutation = manifest.permutation_of(table_id, table.layer if layer is None else layer)
+    if permutation is None:
+        return np.arange(table.channel_count, dtype=np.uint32)
+    order = read_table(directory, manifest, permutation).reshape(-1).view("<u4")
+    if not np.array_equal(np.sort(order), np.arange(len(order))):
+        raise CorruptDataError(f"{directory}: table {permutation} is not a permutation of {len(order)} neurons")
     return order

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from tidemill.actors.actor import Send
+from tidemill.actors.arena.bundle_store import BundleStore
+from tidemill.actors.arena.bundle_visits import BundleVisits
 from tidemill.actors.arena.config import ArenaConfig
 from tidemill.actors.arena.rows import RowDemand, plan_row_read
 from tidemill.actors.arena.slots import SlotPool, SlotState
@@ -22,15 +24,18 @@ from tidemill.actors.messages import (
     CancelReads,
     DemandRows,
     Message,
+    PreloadBundles,
     Read,
     ReadBundles,
     ReadFailed,
     ReadsCancelled,
     RowsReady,
+    SequenceOpened,
+    VisitBundles,
+    VisitEnded,
     WantBundles,
-    pack_ids,
-    unpack_ids,
 )
+from tidemill.actors.packing import pack_ids, unpack_ids
 from tidemill.storage.arena_plan import ArenaPlan
 from tidemill.storage.ids import ExtentId, SlotId
 from tidemill.storage.manifest import Manifest
@@ -70,9 +75,10 @@ class ArenaActor:
         self._tickets: dict[int, _Ticket] = {}
         self._next_ticket = 0
         self._unavailable: list[ExtentId] = []  # locked extents that failed: tried again in the next epoch
+        self._visits = BundleVisits(BundleStore(plan.bundles, config.residency), manifest, counters)
 
     def start(self) -> Sequence[Send]:
-        return self._issue()
+        return [*self._issue(), *self._visits.start()]
 
     def handle(self, message: Message, now_ns: int) -> Sequence[Send]:
         sends: list[Send] = []
@@ -87,13 +93,28 @@ class ArenaActor:
                 sends += self._enter_epoch(epoch)
                 if epoch == self._epoch:
                     sends += self._demand_rows(message)
+            case VisitBundles(epoch=epoch):
+                sends += self._enter_epoch(epoch)
+                sends += self._visits.visit(message) if epoch == self._epoch else []
+            case VisitEnded(request=request):
+                sends += self._visits.end_visit(request)
+            case PreloadBundles(epoch=epoch):
+                sends += self._visits.preload(message) if epoch == self._epoch else []
+            case SequenceOpened():
+                self._visits.new_sequence()
             case BundlesRead(tickets=tickets):
-                sends += self._take_read(unpack_ids(tickets).tolist())
+                own, gathered = self._divide(tickets)
+                sends += [*self._take_read(own), *self._visits.arrived(gathered)]
             case ReadsCancelled(tickets=tickets):
-                for ticket in unpack_ids(tickets).tolist():
+                own, gathered = self._divide(tickets)
+                for ticket in own:
                     self._drop(self._tickets.pop(ticket))
+                self._visits.cancelled(gathered)
             case ReadFailed(ticket=ticket, what=what):
-                sends += self._take_failure(self._tickets.pop(ticket), what)
+                if self._visits.owns(ticket):
+                    sends += self._visits.failed(ticket, self._epoch, what)
+                else:
+                    sends += self._take_failure(self._tickets.pop(ticket), what)
             case _:
                 raise TypeError(f"arena has no use for {type(message).__name__}")
         return [*sends, *self._issue()]
@@ -152,6 +173,11 @@ class ArenaActor:
         return Read(ticket, extent, start, stored_bytes, self._plan.offset_of(slot), place >= 0)
 
     # --- answers of the reader
+
+    def _divide(self, packed: bytes) -> tuple[list[int], list[int]]:
+        """Tickets of extents and rows, and those of single bundles."""
+        tickets: list[int] = unpack_ids(packed).tolist()
+        return [t for t in tickets if not self._visits.owns(t)], [t for t in tickets if self._visits.owns(t)]
 
     def _take_read(self, tickets: Iterable[int]) -> list[Send]:
         placed: list[tuple[int, int, int]] = []
@@ -250,7 +276,8 @@ class ArenaActor:
         self._unloaded.extend(sorted(self._unavailable))
         self._unavailable.clear()
         doomed = [number for number, ticket in self._tickets.items() if self._is_doomed(ticket)]
-        return [Send(ActorName.READER, CancelReads(pack_ids(doomed)))] if doomed else []
+        given_up = self._visits.abandon()
+        return [*given_up, Send(ActorName.READER, CancelReads(pack_ids(doomed)))] if doomed else given_up
 
     def _is_doomed(self, ticket: _Ticket) -> bool:
         pool = self._pool_of(ticket.slot)
@@ -258,6 +285,7 @@ class ArenaActor:
 
     def validate(self) -> None:
         """Check the actor's own invariants; raises AssertionError. Tests call it after every message."""
+        self._visits.validate()
         for pool in self._pools:
             pool.validate()
             reading = {*pool.slots_in(SlotState.READING), *pool.slots_in(SlotState.DOOMED)}

@@ -1,8 +1,10 @@
 import msgspec
 
+from tidemill.actors.arena.residency.choose_policy import ResidencyChoice
 from tidemill.storage.arena_plan import ArenaPlan
 
 
 class ArenaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     plan: ArenaPlan
     tickets: int  # most reads outstanding at the reader
+    residency: ResidencyChoice = ResidencyChoice("lfu")

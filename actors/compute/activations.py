@@ -61,7 +61,7 @@ class Activations:
         self.logits: F32 = buffers["logits"]
         self.ones: F32 = buffers["ones"]
         self.ones.fill(1.0)
-        self.joined = {  # rows of planes, for a batch: pairs of bf16, or f16
+        self.joined: dict[str, npt.NDArray[np.generic]] = {  # rows of planes, for a batch: pairs of bf16, or f16
             "bf16": buffers["joined"].view(np.uint32),
             "f16": buffers["joined"].view(np.int16),
         }

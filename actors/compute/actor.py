@@ -9,39 +9,46 @@ import numpy as np
 
 from tidemill.actors.actor import Send
 from tidemill.actors.compute.config import ComputeConfig
-from tidemill.actors.compute.decoder import (
-    Decoder,
+from tidemill.actors.compute.decoder import Decoder
+from tidemill.actors.compute.evaluation import Evaluation
+from tidemill.actors.compute.evaluation_run import EvaluationRun
+from tidemill.actors.compute.placement import NOT_RESIDENT, Placement
+from tidemill.actors.compute.sampling import sample
+from tidemill.actors.compute.selection.policy import SelectionPolicy
+from tidemill.actors.compute.step_events import (
+    BundlesNeeded,
+    BundlesUsed,
     ExtentNeeded,
     ExtentsConsumed,
     LayerDone,
     RowsNeeded,
 )
-from tidemill.actors.compute.placement import NOT_RESIDENT, Placement
-from tidemill.actors.compute.sampling import sample
 from tidemill.actors.compute.step_run import StepRun
+from tidemill.actors.compute.visits import Visits
 from tidemill.actors.counters import Counter, Counters
 from tidemill.actors.messages import (
     ActorName,
+    BundlesPlaced,
     BundlesReady,
     BundlesReleased,
     BundlesUnavailable,
     CancelStep,
     DemandRows,
+    EvaluateWindow,
     LayerEntered,
     Message,
     OpenSequence,
     RowsReady,
     RunStep,
     Sampling,
+    SequenceOpened,
     StepAbandoned,
     StepCancelled,
     StepFailed,
     StepProgressed,
     TokensSampled,
-    pack_ids,
-    pack_tokens,
-    unpack_ids,
 )
+from tidemill.actors.packing import pack_ids, pack_tokens, unpack_ids
 from tidemill.storage.checksums import digest_int
 
 QUANTUM_NS = 5_000_000  # computed on without looking at the links; short against a person's Ctrl-C, long against a poll
@@ -61,7 +68,10 @@ class ComputeActor:
         placement: Placement,
         counters: Counters,
         clock_ns: Callable[[], int],
+        evaluation: Evaluation | None = None,
+        policy: SelectionPolicy | None = None,
     ) -> None:
+        """`policy` selects at decoded positions (lossy)."""
         self._plan = config.plan
         self._chunk = config.chunk
         self._context = config.context
@@ -69,6 +79,8 @@ class ComputeActor:
         self._placement = placement
         self._counters = counters
         self._clock_ns = clock_ns
+        self._evaluation = evaluation
+        self._policy = policy
         self._streams = config.plan.ring_slots > 0
         self._epoch = 0
         self._failure: tuple[int, str] | None = None  # epoch, what could not be read in it
@@ -78,10 +90,11 @@ class ComputeActor:
         self._sequence = -1
         self._history: list[int] = []
         self._sampling = Sampling(0.0, 0, 1.0, 0.0, 1.0, 0)
-        self._run: StepRun | None = None
+        self._run: StepRun | EvaluationRun | None = None
         self._blocked_since: int | None = None
-        self._blocked_on: ExtentNeeded | RowsNeeded | None = None
-        self._row_offsets: object = None  # what the decoder is sent when it is resumed after RowsNeeded
+        self._blocked_on: ExtentNeeded | RowsNeeded | BundlesNeeded | None = None
+        self._answer: object = None  # what the decoder is sent when it is resumed: where rows or bundles lie
+        self._visits = Visits(config.plan.bundles)
         self._kernel_ns = 0
 
     @property
@@ -94,17 +107,25 @@ class ComputeActor:
     def handle(self, message: Message, now_ns: int) -> Sequence[Send]:
         match message:
             case OpenSequence(sequence=sequence, sampling=sampling):
-                if sequence != self._sequence:
-                    self._history.clear()
+                is_new = sequence != self._sequence
                 self._sequence, self._sampling = sequence, sampling
+                if is_new:
+                    self._history.clear()
+                    return [Send(ActorName.ARENA, SequenceOpened())]
             case RunStep():
                 return self._begin(message, now_ns)
+            case EvaluateWindow():
+                return self._begin_evaluation(message, now_ns)
             case CancelStep(step=step):
                 return self._cancel(step)
             case BundlesReady():
                 self._place(message)
             case RowsReady():
                 self._place_rows(message)
+            case BundlesPlaced():
+                self._answer = self._visits.place(message)
+                if self._answer is not None:
+                    self._resume()
             case BundlesUnavailable(epoch=epoch, what=what):
                 self._failure = (epoch, what)
                 return self._fail_if_blocked()
@@ -141,13 +162,28 @@ class ComputeActor:
             return [Send(ActorName.ENGINE, StepFailed(message.step, what))]
         del self._history[message.start :]
         self._history.extend(run.token_ids)
+        return self._begin_run(run)
+
+    def _begin_evaluation(self, message: EvaluateWindow, now_ns: int) -> list[Send]:
+        assert self._evaluation is not None, "engines send windows only to cells that were opened for evaluation"
+        layer_count = self._decoder.spec.layer_count
+        run = EvaluationRun(message, self._evaluation, chunk=self._chunk, layer_count=layer_count, now_ns=now_ns)
+        if self._run is not None or not 2 <= len(run.token_ids) <= self._evaluation.window:
+            what = (
+                f"a window of {len(run.token_ids)} tokens, expected 2 to {self._evaluation.window}, and no step beside"
+            )
+            return [Send(ActorName.ENGINE, StepFailed(message.step, what))]
+        self._history.clear()
+        return self._begin_run(run)
+
+    def _begin_run(self, run: StepRun | EvaluationRun) -> list[Send]:
         self._run = run
         self._kernel_ns = self._decoder.kernel_ns
         return self._begin_lap(run)
 
-    def _begin_lap(self, run: StepRun) -> list[Send]:
+    def _begin_lap(self, run: StepRun | EvaluationRun) -> list[Send]:
         entered = LayerEntered(run.message.step, self._epoch, 0, run.next_needs_head)
-        run.begin_lap(self._decoder)
+        run.begin_lap(self._decoder, self._policy)
         return [Send(ActorName.PREDICTOR, entered)] if self._streams else []
 
     def _advance(self) -> list[Send]:
@@ -158,11 +194,11 @@ class ComputeActor:
         sends: list[Send] = []
         while True:
             try:
-                event = run.lap.send(self._row_offsets)
+                event = run.lap.send(self._answer)
             except StopIteration as end:
-                self._row_offsets = None
+                self._answer = None
                 return [*sends, *self._release_rows(), *self._end_lap(run, end.value)]
-            self._row_offsets = None
+            self._answer = None
             sends += self._release_rows()
             match event:
                 case ExtentsConsumed(start=start, stop=stop):
@@ -170,10 +206,12 @@ class ComputeActor:
                 case LayerDone():
                     run.layers_done += 1
                     return sends + self._report_progress(run)
-                case ExtentNeeded() | RowsNeeded():
+                case BundlesUsed():
+                    sends.append(self._visits.end())
+                case ExtentNeeded() | RowsNeeded() | BundlesNeeded():
                     return sends + self._block(event)
 
-    def _end_lap(self, run: StepRun, logits: object) -> list[Send]:
+    def _end_lap(self, run: StepRun | EvaluationRun, logits: object) -> list[Send]:
         if run.has_laps_left:
             return self._begin_lap(run)
         sampled: list[int] = []
@@ -181,6 +219,16 @@ class ComputeActor:
         if isinstance(logits, np.ndarray):
             checksum = digest_int(logits[-1].data)
             sampled = [sample(logits[-1], self._sampling, self._history, position=len(self._history))]
+        compute_ns = self._count(run)
+        elapsed_ns = self._clock_ns() - run.started_ns
+        if isinstance(run, EvaluationRun):
+            return [Send(ActorName.ENGINE, run.answer(compute_ns, elapsed_ns))]
+        step, sequence = run.message.step, run.message.sequence
+        message = TokensSampled(step, sequence, pack_tokens(sampled), compute_ns, run.stall_ns, elapsed_ns, checksum)
+        return [Send(ActorName.ENGINE, message)]
+
+    def _count(self, run: StepRun | EvaluationRun) -> int:
+        """A step has ended; its time in kernels."""
         compute_ns = self._decoder.kernel_ns - self._kernel_ns
         self._counters[Counter.COMPUTE_NS] += compute_ns
         self._counters[Counter.STALL_NS] += run.stall_ns
@@ -189,19 +237,9 @@ class ComputeActor:
         self._counters[Counter.POSITIONS] += len(run.token_ids)
         self._counters[Counter.KV_POSITIONS] = max(self._counters[Counter.KV_POSITIONS], len(self._history))
         self._run = None
-        elapsed_ns = self._clock_ns() - run.started_ns
-        message = TokensSampled(
-            run.message.step,
-            run.message.sequence,
-            pack_tokens(sampled),
-            compute_ns,
-            run.stall_ns,
-            elapsed_ns,
-            checksum,
-        )
-        return [Send(ActorName.ENGINE, message)]
+        return compute_ns
 
-    def _report_progress(self, run: StepRun) -> list[Send]:
+    def _report_progress(self, run: StepRun | EvaluationRun) -> list[Send]:
         if not run.is_prefill:
             return []
         return [Send(ActorName.ENGINE, StepProgressed(run.message.step, *run.progress))]
@@ -209,16 +247,17 @@ class ComputeActor:
     def _cancel(self, step: int) -> list[Send]:
         if self._run is None or self._run.message.step != step:
             return []
-        del self._history[self._run.message.start :]
+        del self._history[self._run.start :]
         return [*self._abandon(), Send(ActorName.ENGINE, StepCancelled(step))]
 
     def _abandon(self) -> list[Send]:
         """Give the running lap up: nothing that was announced in its epoch is used any more."""
         run, self._run = self._run, None
-        self._blocked_on = self._blocked_since = self._row_offsets = None
+        self._blocked_on = self._blocked_since = self._answer = None
         if run is None or run.lap is None:
             return []
         run.lap.close()
+        self._visits.abandon()
         self._rows.clear()
         self._placement.offsets[list(self._streamed)] = NOT_RESIDENT
         self._streamed.clear()
@@ -227,9 +266,11 @@ class ComputeActor:
 
     # --- blocking and resuming
 
-    def _block(self, need: ExtentNeeded | RowsNeeded) -> list[Send]:
+    def _block(self, need: ExtentNeeded | RowsNeeded | BundlesNeeded) -> list[Send]:
         self._blocked_on = need
         self._blocked_since = self._clock_ns()
+        if isinstance(need, BundlesNeeded):
+            return [*self._visits.begin(need, self._epoch), *self._fail_if_blocked()]
         if isinstance(need, RowsNeeded):
             self._request += 1
             demand = DemandRows(self._request, self._epoch, need.table, pack_ids(need.bundles))
@@ -251,7 +292,7 @@ class ComputeActor:
             return []
         assert self._run is not None
         failed = StepFailed(self._run.message.step, self._failure[1])
-        del self._history[self._run.message.start :]
+        del self._history[self._run.start :]
         self._failure = None
         return [*self._abandon(), Send(ActorName.ENGINE, failed)]
 
@@ -274,7 +315,7 @@ class ComputeActor:
             return
         placed = unpack_ids(message.placed, columns=3).tolist()
         self._rows = [(slot, generation) for slot, generation, _ in placed]
-        self._row_offsets = np.array([self._plan.offset_of(slot) + offset for slot, _, offset in placed], np.int64)
+        self._answer = np.array([self._plan.offset_of(slot) + offset for slot, _, offset in placed], np.int64)
         self._resume()
 
     def _consume(self, start: int, stop: int) -> list[Send]:

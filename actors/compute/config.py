@@ -1,5 +1,6 @@
 import msgspec
 
+from tidemill.actors.compute.selection.spec import SelectionSpec
 from tidemill.storage.arena_plan import ArenaPlan
 
 
@@ -8,3 +9,6 @@ class ComputeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     context: int  # positions that the KV cache holds
     chunk: int  # most positions per prefill chunk; part of the bits, so it never depends on the ceiling
     threads: int
+    decode_selection: SelectionSpec | None = None  # lossy: what decoded positions are computed with
+    selections: tuple[SelectionSpec, ...] = ()  # lossy variants that windows are evaluated under
+    window: int = 0  # most tokens of a window to be evaluated; 0: none will be

@@ -5,8 +5,11 @@ from collections.abc import Generator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tidemill.actors.compute.decoder import Decoder, StepEvent, WantLogits
-from tidemill.actors.messages import RunStep, unpack_tokens
+from tidemill.actors.compute.decoder import Decoder
+from tidemill.actors.compute.selection.policy import SelectionPolicy
+from tidemill.actors.compute.step_events import StepEvent, WantLogits
+from tidemill.actors.messages import RunStep
+from tidemill.actors.packing import unpack_tokens
 
 StepGenerator = Generator[StepEvent, object, npt.NDArray[np.float32] | None]
 
@@ -32,6 +35,10 @@ class StepRun:
         return self._tokens
 
     @property
+    def start(self) -> int:
+        return self.message.start
+
+    @property
     def has_laps_left(self) -> bool:
         return self._begun < len(self._tokens)
 
@@ -44,15 +51,22 @@ class StepRun:
         return len(self._tokens) > 1
 
     @property
+    def is_decoding(self) -> bool:
+        return len(self._tokens) == 1 and self.message.start > 0
+
+    @property
     def progress(self) -> tuple[int, int]:
         """(done, total) in layers x positions."""
         chunk_positions = (self._begun - 1) % self._chunk + 1
         before = (self._begun - chunk_positions) * self._layer_count
         return before + self.layers_done * chunk_positions, len(self._tokens) * self._layer_count
 
-    def begin_lap(self, decoder: Decoder) -> None:
+    def begin_lap(self, decoder: Decoder, policy: SelectionPolicy | None) -> None:
+        """`policy` selects at decoded positions; a prompt is computed with everything."""
         tokens = self._tokens[self._begun : self._begun + self._chunk]
         want: WantLogits = "last" if self.next_needs_head else "none"
-        self.lap = decoder.step(tokens, self.message.start + self._begun, want_logits=want)
+        self.lap = decoder.step(
+            tokens, self.message.start + self._begun, want_logits=want, policy=policy if self.is_decoding else None
+        )
         self._begun += len(tokens)
         self.layers_done = 0

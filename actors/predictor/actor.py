@@ -6,7 +6,15 @@ It owns no memory and knows nothing of slots: what is locked or already there is
 from collections.abc import Sequence
 
 from tidemill.actors.actor import Send
-from tidemill.actors.messages import ActorName, LayerEntered, Message, StepAbandoned, WantBundles, pack_ids
+from tidemill.actors.messages import (
+    ActorName,
+    InputSeen,
+    LayerEntered,
+    Message,
+    StepAbandoned,
+    WantBundles,
+)
+from tidemill.actors.packing import pack_ids
 from tidemill.actors.predictor.config import PredictorConfig
 
 
@@ -22,22 +30,22 @@ class PredictorActor:
     wants_poll = False
 
     def __init__(self, config: PredictorConfig) -> None:
-        self._layers = config.layer_extents
-        self._head = config.head_extents
+        self._layers = config.layer_ranges
+        self._head = config.head_range
         self._epoch = 0
 
     def start(self) -> Sequence[Send]:
-        return [self._want(self._layers)]
+        return [self._want(*self._layers)]
 
     def handle(self, message: Message, now_ns: int) -> Sequence[Send]:
         match message:
             case LayerEntered(epoch=epoch, layer=0, needs_head=needs_head) if epoch == self._epoch:
-                return [self._want(self._head, self._layers) if needs_head else self._want(self._layers)]
-            case LayerEntered():
+                return [self._want(self._head, *self._layers) if needs_head else self._want(*self._layers)]
+            case LayerEntered() | InputSeen():
                 return []
             case StepAbandoned(epoch=epoch):
                 self._epoch = epoch + 1
-                return [self._want(self._layers)]
+                return [self._want(*self._layers)]
             case _:
                 raise TypeError(f"predictor has no use for {type(message).__name__}")
 

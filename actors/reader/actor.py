@@ -3,24 +3,28 @@ arena."""
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from tidemill.actors.actor import Send
 from tidemill.actors.counters import Counter, Counters
 from tidemill.actors.messages import (
     ActorName,
     BundlesRead,
     CancelReads,
+    GatherBundles,
     Message,
     Read,
     ReadBundles,
     ReadFailed,
     ReadsCancelled,
-    pack_ids,
-    unpack_ids,
 )
+from tidemill.actors.packing import pack_ids, unpack_ids
 from tidemill.actors.reader.config import ReaderConfig
+from tidemill.actors.reader.gathers import GatherCount, GatherPlanner
 from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.devices.device import LOAD_MODES, FlashDevice, ReadOutcome, ReadRequest
 from tidemill.storage.manifest import Extent, Manifest, Table
+from tidemill.storage.read_plan import ReadPlanner, RequestTimes
 
 
 class ReaderActor:
@@ -34,7 +38,9 @@ class ReaderActor:
         self._manifest = manifest
         self._device = device
         self._counters = counters
-        self._open: dict[int, tuple[Read, int]] = {}  # ticket -> read, tries so far
+        self._open: dict[int, tuple[Read | GatherBundles, int]] = {}  # ticket -> what, tries so far
+        self._gathers = GatherPlanner(manifest, config.bundles, _read_planner(config))
+        self._gather_counts: dict[int, GatherCount] = {}  # of open tickets
 
     @property
     def wake_fds(self) -> Sequence[int]:
@@ -48,6 +54,8 @@ class ReaderActor:
             case ReadBundles(reads=reads):
                 for read in reads:
                     self._submit(read, tries=1)
+            case GatherBundles():
+                self._submit(message, tries=1)
             case CancelReads(tickets=tickets):
                 for ticket in unpack_ids(tickets).tolist():
                     if ticket in self._open:
@@ -66,13 +74,14 @@ class ReaderActor:
                 cancelled.append(outcome.ticket)
             elif outcome.error is None:
                 done.append(outcome.ticket)
-                self._counters[Counter.FLASH_BYTES] += read.stored_bytes
-                self._counters[Counter.FLASH_READS] += 1
+                self._count(read)
             elif tries <= self._config.retries:
                 self._counters[Counter.FLASH_RETRIES] += 1
                 self._submit(read, tries=tries + 1)
             else:
                 failed.append(self._fail(read, tries, outcome))
+            if outcome.ticket not in self._open:
+                self._gather_counts.pop(outcome.ticket, None)
         self._counters[Counter.FLASH_BUSY_NS] = self._device.busy_ns
         self._counters[Counter.LOAD_MODE] = LOAD_MODES.index(self._device.load_mode)
         answers = failed
@@ -86,9 +95,23 @@ class ReaderActor:
         self._device.close()
         return []
 
-    def _submit(self, read: Read, *, tries: int) -> None:
+    def _submit(self, read: Read | GatherBundles, *, tries: int) -> None:
         self._open[read.ticket] = (read, tries)
-        self._device.submit(self._request(read), urgent=read.demand)
+        if isinstance(read, GatherBundles):
+            request, self._gather_counts[read.ticket] = self._gathers.plan(read)
+            self._device.submit_gather(request, urgent=read.demand)
+        else:
+            self._device.submit(self._request(read), urgent=read.demand)
+
+    def _count(self, read: Read | GatherBundles) -> None:
+        if isinstance(read, GatherBundles):
+            count = self._gather_counts[read.ticket]
+            self._counters[Counter.FLASH_BYTES] += count.read_bytes
+            self._counters[Counter.FLASH_READS] += count.reads
+            self._counters[Counter.GATHERED_BYTES] += count.useful_bytes
+        else:
+            self._counters[Counter.FLASH_BYTES] += read.stored_bytes
+            self._counters[Counter.FLASH_READS] += 1
 
     def _request(self, read: Read) -> ReadRequest:
         extent = self._manifest.extents[read.extent]
@@ -117,7 +140,15 @@ class ReaderActor:
         bundles = extent.bundle_stop - extent.bundle_start
         return lambda placed: codec.check(extent.plane, placed, table, bundles)
 
-    def _fail(self, read: Read, tries: int, outcome: ReadOutcome) -> Send:
+    def _fail(self, read: Read | GatherBundles, tries: int, outcome: ReadOutcome) -> Send:
+        if isinstance(read, GatherBundles):
+            table = self._manifest.tables[read.table]
+            bundles = len(unpack_ids(read.bundles))
+            what = (
+                f"{bundles} bundles of {table.role} from layer {table.layer} on could not be read in {tries} tries: "
+                f"{outcome.error}"
+            )
+            return Send(ActorName.ARENA, ReadFailed(read.ticket, what))
         extent = self._manifest.extents[read.extent]
         table = self._manifest.tables[extent.table]
         where = table.role if table.layer < 0 else f"{table.role} of layer {table.layer}"
@@ -126,3 +157,8 @@ class ReaderActor:
             f"{tries} tries: {outcome.error}"
         )
         return Send(ActorName.ARENA, ReadFailed(read.ticket, what))
+
+
+def _read_planner(config: ReaderConfig) -> ReadPlanner:
+    sizes, seconds = (np.array(values, np.float64) for values in (config.request_bytes, config.request_s))
+    return ReadPlanner(RequestTimes(sizes, seconds), max_bytes=config.read_bytes_max)

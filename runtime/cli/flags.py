@@ -7,6 +7,8 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from tidemill.actors.compute.selection.spec import SelectionSpec
+
 
 class LoadModeChoice(StrEnum):
     auto = "auto"
@@ -18,6 +20,18 @@ class LoadModeChoice(StrEnum):
 class LauncherChoice(StrEnum):
     local = "local"
     in_process = "in-process"
+
+
+class OrderByChoice(StrEnum):
+    frequency = "frequency"
+    coactivation = "coactivation"
+
+
+class LayoutFlag(StrEnum):
+    dense = "dense"
+    input_channel = "input-channel"
+    gate_first = "gate-first"
+    neuron = "neuron"
 
 
 class CodecChoice(StrEnum):
@@ -123,6 +137,43 @@ Codec = Annotated[
     ),
 ]
 
+Layout = Annotated[
+    LayoutFlag,
+    typer.Option(
+        "--layout",
+        envvar="TIDEMILL_LAYOUT",
+        help="How the layers' weights are laid out. dense: for exact runs. The others are for --select: input-channel "
+        "for topk, gate-first for gate, neuron for neuron.",
+    ),
+]
+Group = Annotated[
+    int,
+    typer.Option(
+        "--group",
+        envvar="TIDEMILL_GROUP",
+        min=1,
+        help="With --layout input-channel: layers whose weights of a channel lie together, to be read at once.",
+    ),
+]
+NeuronOrderFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--order",
+        envvar="TIDEMILL_ORDER",
+        help="Store neurons in the order of this file (safetensors, a tensor layer.N for each layer), or in one made "
+        "from this trace (see --order-by).",
+    ),
+]
+OrderBy = Annotated[
+    OrderByChoice,
+    typer.Option(
+        "--order-by",
+        envvar="TIDEMILL_ORDER_BY",
+        help="With a trace: neurons by how often they were selected, or those that were selected together beside one "
+        "another.",
+    ),
+]
+
 
 class Opening(NamedTuple):
     """What a model is opened with, as given."""
@@ -135,6 +186,7 @@ class Opening(NamedTuple):
     load_mode: str
     launcher: str
     io_depth: int
+    selection: SelectionSpec | None = None
 
     @property
     def ram_or_none(self) -> str | None:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from tidemill import __version__
-from tidemill.runtime.cli import flags
+from tidemill.runtime.cli import flags, selection_flags
 from tidemill.runtime.cli.errors import report_errors
 
 app = typer.Typer(
@@ -62,6 +62,10 @@ def run(
     load_mode: flags.Load = flags.LoadModeChoice.auto,
     launcher: flags.Launcher = flags.LauncherChoice.local,
     io_depth: flags.IoDepth = 4,
+    sparsity: selection_flags.Sparsity = 0.0,
+    select: selection_flags.Select = None,
+    operators: selection_flags.Operators = "",
+    allocation: selection_flags.AllocationFlag = selection_flags.AllocationChoice.greedy,
     as_json: flags.Json = False,
     csv: flags.Csv = None,
     verbose: flags.Verbose = False,
@@ -69,7 +73,10 @@ def run(
     """Continue a prompt (raw completion). The text goes to stdout, progress and summary to stderr."""
     from tidemill.runtime.cli.run import RunSettings, run_prompt
 
-    opening = flags.Opening(model, ram, arena, context, threads, load_mode.value, launcher.value, io_depth)
+    selection = selection_flags.parse_selection(
+        selection_flags.SelectionFlags(sparsity, select.value if select else None, operators, allocation.value)
+    )
+    opening = flags.Opening(model, ram, arena, context, threads, load_mode.value, launcher.value, io_depth, selection)
     sampling = flags.SamplingFlags(
         temperature, top_k, top_p, min_p, repeat_penalty, seed, tuple(stop or ()), max_tokens
     )
@@ -96,12 +103,19 @@ def chat(
     load_mode: flags.Load = flags.LoadModeChoice.auto,
     launcher: flags.Launcher = flags.LauncherChoice.local,
     io_depth: flags.IoDepth = 4,
+    sparsity: selection_flags.Sparsity = 0.0,
+    select: selection_flags.Select = None,
+    operators: selection_flags.Operators = "",
+    allocation: selection_flags.AllocationFlag = selection_flags.AllocationChoice.greedy,
     verbose: flags.Verbose = False,
 ) -> None:
     """Talk to a model in its own chat template. Ctrl-C stops an answer; Ctrl-D or /exit leaves."""
     from tidemill.runtime.cli.chat import chat_loop
 
-    opening = flags.Opening(model, ram, arena, context, threads, load_mode.value, launcher.value, io_depth)
+    selection = selection_flags.parse_selection(
+        selection_flags.SelectionFlags(sparsity, select.value if select else None, operators, allocation.value)
+    )
+    opening = flags.Opening(model, ram, arena, context, threads, load_mode.value, launcher.value, io_depth, selection)
     sampling = flags.SamplingFlags(
         temperature, top_k, top_p, min_p, repeat_penalty, seed, tuple(stop or ()), max_tokens
     )
@@ -114,14 +128,29 @@ def convert(
     source: Annotated[Path, typer.Argument(help="A Hugging Face directory with safetensors, or a GGUF file.")],
     destination: Annotated[Path, typer.Argument(help="The model directory to write.")],
     codec: flags.Codec = flags.CodecChoice.auto,
+    layout: flags.Layout = flags.LayoutFlag.dense,
+    group: flags.Group = 1,
+    order: flags.NeuronOrderFile = None,
+    order_by: flags.OrderBy = flags.OrderByChoice.frequency,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read everything again and compare with the source.")
     ] = False,
 ) -> None:
     """Convert a model to tidemill's format. A run that was stopped goes on where it was when called again."""
-    from tidemill.runtime.cli.models import convert_command
+    from tidemill.runtime.cli.convert import ConvertFlags, convert_command
 
-    convert_command(source, destination, codec.value, verify)
+    convert_command(
+        ConvertFlags(
+            source=source,
+            destination=destination,
+            codec=codec.value,
+            layout=layout.value,
+            group=group,
+            order=order,
+            order_by=order_by.value,
+            verify=verify,
+        )
+    )
 
 
 @app.command()
@@ -246,6 +275,71 @@ def plan(
             flash_rate=flash_rate,
             as_json=as_json,
         )
+    )
+
+
+TextFile = Annotated[Path, typer.Option("--text", help="A file of UTF-8 text.")]
+
+
+@app.command("eval")
+@report_errors
+def eval_(
+    model: flags.Model,
+    text: TextFile,
+    sparsity: selection_flags.Sparsity = 0.0,
+    select: selection_flags.Select = None,
+    operators: selection_flags.Operators = "",
+    allocation: selection_flags.AllocationFlag = selection_flags.AllocationChoice.greedy,
+    tokens: Annotated[int | None, typer.Option("--tokens", min=2, help="Only the first of the text.")] = None,
+    context: Annotated[
+        int | None, typer.Option("-c", "--ctx-size", min=2, help="Tokens of a window. Default: 512.")
+    ] = None,
+    threads: flags.Threads = None,
+    ram: flags.Ram = "auto",
+    arena: flags.Arena = None,
+    load_mode: flags.Load = flags.LoadModeChoice.auto,
+    launcher: flags.Launcher = flags.LauncherChoice.local,
+    io_depth: flags.IoDepth = 4,
+    as_json: flags.Json = False,
+    verbose: flags.Verbose = False,
+) -> None:
+    """Measure the perplexity of a text, and what a lossy selection does to it: perplexity, KL, same greedy token."""
+    from tidemill.runtime.cli.evaluate import EvalFlags, eval_command
+
+    opening = flags.Opening(model, ram, arena, context, threads, load_mode.value, launcher.value, io_depth)
+    selection = selection_flags.SelectionFlags(
+        sparsity, None if select is None else select.value, operators, allocation.value
+    )
+    eval_command(opening, selection, EvalFlags(text=text, tokens=tokens, as_json=as_json))
+
+
+@app.command()
+@report_errors
+def calibrate(
+    model: flags.Model,
+    text: TextFile,
+    tokens: Annotated[int, typer.Option("--tokens", min=4, help="Only the first of the text.")] = 16384,
+    rank: Annotated[int, typer.Option("--rank", min=0, help="Of the neuron predictors; 0: none.")] = 64,
+    card_tokens: Annotated[
+        int, typer.Option("--card-tokens", min=0, help="At the text's end, for the quality card; 0: none.")
+    ] = 2048,
+    context: Annotated[
+        int | None, typer.Option("-c", "--ctx-size", min=2, help="Tokens of a window. Default: 512.")
+    ] = None,
+    threads: flags.Threads = None,
+    ram: flags.Ram = "auto",
+    load_mode: flags.Load = flags.LoadModeChoice.auto,
+    io_depth: flags.IoDepth = 4,
+    as_json: flags.Json = False,
+    verbose: flags.Verbose = False,
+) -> None:
+    """Prepare a model's lossy modes on a text: thresholds, neuron predictors, and a card of their quality."""
+    from tidemill.runtime.cli.calibrate import CalibrateFlags, calibrate_command
+
+    opening = flags.Opening(model, ram, None, context, threads, load_mode.value, "in-process", io_depth)
+    calibrate_command(
+        opening,
+        CalibrateFlags(text=text, tokens=tokens, rank=rank, card_tokens=card_tokens, as_json=as_json),
     )
 
 

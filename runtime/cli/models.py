@@ -1,4 +1,4 @@
-"""The verbs about models on disk: convert, pull, list, info, rm, clean."""
+"""The verbs about models on disk: pull, list, info, rm, clean."""
 
 import json
 import sys
@@ -17,17 +17,6 @@ from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import load_manifest
 
 
-def convert_command(source: Path, destination: Path, codec: str, verify: bool) -> None:
-    from tidemill.storage.convert.convert import convert_model, verify_conversion
-
-    with BytesProgress(f"converting {source.name}") as progress:
-        manifest = convert_model(source, destination, codec=codec, on_progress=progress.update)
-    if verify:
-        with BytesProgress("verifying") as progress:
-            verify_conversion(source, destination, on_progress=progress.update)
-    _tell(destination, manifest, "converted and verified" if verify else "converted")
-
-
 def pull_command(name: str, revision: str | None, codec: str, offline: bool) -> None:
     from tidemill.runtime.pull import pull
 
@@ -35,10 +24,10 @@ def pull_command(name: str, revision: str | None, codec: str, offline: bool) -> 
         directory = pull(
             name, revision=revision, offline=offline, codec=codec, on_status=progress.say, on_progress=progress.update
         )
-    _tell(directory, load_manifest(directory), "ready")
+    tell_written(directory, load_manifest(directory), "ready")
 
 
-def _tell(directory: Path, manifest: Manifest, what: str) -> None:
+def tell_written(directory: Path, manifest: Manifest, what: str) -> None:
     size = sum(shard.bytes for shard in manifest.shards)
     note = f"; {manifest.source.note}" if manifest.source.note else ""
     stderr_console().print(f"{directory}: {what}, {format_size(size)} in {len(manifest.shards)} shards{note}")
@@ -72,6 +61,7 @@ def show_info(model: str, as_json: bool) -> None:
         f"(kv {d.kv_heads}), ff {d.ff_size}, vocabulary {d.vocab_size}, context {d.max_context}, "
         f"{'tied' if d.tied_head else 'untied'} head"
     )
+    console.print(f"layout {d.layout}" + (f", groups of {d.group} layers" if d.group > 1 else ""))
     console.print(
         f"{format_size(d.decoded_bytes)} in the arena, {format_size(d.stored_bytes)} on flash, {d.extents} extents in "
         f"{d.shards} shards; "
@@ -87,8 +77,9 @@ def show_info(model: str, as_json: bool) -> None:
         "bundle",
         "in the arena",
         "on flash, per plane",
-        "bits",
+        "bytes a weight",
         "exceptions",
+        "room a bundle",
         box=None,
         pad_edge=False,
     )
@@ -103,8 +94,9 @@ def show_info(model: str, as_json: bool) -> None:
             str(group.tables),
             str(group.bundles),
             *sizes,
-            f"{group.bits_per_weight:.2f}",
+            f"{group.bits_per_weight / 8:.3f}",
             "" if group.exceptions is None else str(group.exceptions),
+            "" if group.capacity is None else str(group.capacity),
         )
     console.print(table)
 

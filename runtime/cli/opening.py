@@ -1,18 +1,26 @@
 """Opens a model from flags. The one place where the command line meets the Python API."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
+from tidemill.actors.compute.selection.spec import SelectionSpec
+from tidemill.runtime.calibration.calibration_file import CalibrationFile
 from tidemill.runtime.cli.flags import Opening, SamplingFlags
 from tidemill.runtime.cli.progress import stderr_console
+from tidemill.runtime.cli.selection_flags import lossy_warning
 from tidemill.runtime.generation import Generation
-from tidemill.runtime.llm import LLM
-from tidemill.runtime.options import LauncherName
+from tidemill.runtime.llm import AUTO_SHARE, LLM
+from tidemill.runtime.memory import available_bytes
+from tidemill.runtime.options import EngineOptions, LauncherName, check_options, choose_load_mode, default_threads
+from tidemill.runtime.sizes import parse_size
 from tidemill.storage.devices.device import LoadMode
 
 
 def open_model(opening: Opening, directory: Path, *, context: int | None, quiet: bool) -> LLM:
     console = stderr_console()
+    if opening.selection is not None and not quiet:
+        console.print(lossy_warning(opening.selection, CalibrationFile.open(directory).record.card, directory))
     return LLM.open(
         directory,
         ram=opening.ram_or_none,
@@ -22,6 +30,7 @@ def open_model(opening: Opening, directory: Path, *, context: int | None, quiet:
         launcher=cast(LauncherName, opening.launcher),
         arena=opening.arena,
         io_depth=opening.io_depth,
+        selection=opening.selection,
         on_status=lambda status: None if quiet else console.print(status.text),
     )
 
@@ -38,3 +47,23 @@ def start_generation(llm: LLM, prompt_ids: list[int], flags: SamplingFlags) -> G
         seed=flags.seed,
         stop=flags.stop,
     )
+
+
+def window_options(
+    opening: Opening, directory: Path, *, default_window: int, selections: tuple[SelectionSpec, ...]
+) -> EngineOptions:
+    """For passes over text: -c is the window. Raises ValueError."""
+    ram = int(available_bytes() * AUTO_SHARE) if opening.ram == "auto" else opening.ram_or_none
+    options = EngineOptions(
+        model=directory,
+        ram_bytes=parse_size(ram) if isinstance(ram, str) else ram,
+        arena_bytes=None if opening.arena is None else parse_size(opening.arena),
+        context=opening.context or default_window,
+        threads=opening.threads or default_threads(),
+        load_mode=choose_load_mode(cast(LoadMode | Literal["auto"], opening.load_mode)),
+        launcher=cast(LauncherName, opening.launcher),
+        io_depth=opening.io_depth,
+        selections=selections,
+    )
+    options = check_options(options, explicit_context=opening.context is not None)
+    return replace(options, window=options.context)

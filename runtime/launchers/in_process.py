@@ -14,6 +14,7 @@ from tidemill.actors.messages import ActorName, ComputeToEngine, EngineToCompute
 from tidemill.actors.wiring import LINKS, LinkSpec
 from tidemill.runtime.assembly import build_actor, prepare_actor
 from tidemill.runtime.cell_spec import CellSpec
+from tidemill.runtime.lab import Lab
 from tidemill.runtime.launchers.launcher import ActorDiedError, CellClosedError
 from tidemill.runtime.links.queue_link import QueueLink
 from tidemill.runtime.region import Region
@@ -111,17 +112,18 @@ class InProcessLauncher:
 
     name = "in-process"
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: int | None = None, lab: Lab | None = None) -> None:
         self._seed = seed
+        self._lab = lab
         self._cell: InProcessCell | None = None
         self._actors: dict[ActorName, Actor] = {}
         self._arena: Region | None = None
         self._run_directory = RunDirectory.create()
         self.counters: Counters = new_counters()
 
-    def prepare(self, model_directory: str, *, threads: int) -> None:
+    def prepare(self, model_directory: str, *, threads: int, selects: bool = False) -> None:
         for name in ACTORS:
-            prepare_actor(name, model_directory, threads)
+            prepare_actor(name, model_directory, threads, selects=selects)
 
     def process_ids(self) -> Mapping[str, int]:
         return {"engine": os.getpid()}
@@ -131,7 +133,7 @@ class InProcessLauncher:
         self._arena.advise_huge_pages()
         arena = self._arena.array
         for name in ACTORS:  # kept one by one: if a later one cannot be built, `close` still ends the reader's threads
-            self._actors[name] = build_actor(name, spec, _arena_of(name, arena), self.counters)
+            self._actors[name] = build_actor(name, spec, _arena_of(name, arena), self.counters, self._lab)
         self._cell = InProcessCell(self._actors, clock_ns=time.perf_counter_ns, seed=self._seed)
         self._cell.start()
 

@@ -25,8 +25,9 @@ class Launcher(Protocol):
     @property
     def counters(self) -> Counters: ...
 
-    def prepare(self, model_directory: str, *, threads: int) -> None:
-        """Bring the actors' processes up, with all that they import. Raises ActorDiedError."""
+    def prepare(self, model_directory: str, *, threads: int, selects: bool = False) -> None:
+        """Bring the actors' processes up, with all that they import; `selects`: with the kernels of steps that select.
+        Raises ActorDiedError."""
         ...
 
     def process_ids(self) -> Mapping[str, int]:

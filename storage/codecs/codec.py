@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tidemill.storage.ids import TableId
 from tidemill.storage.manifest import Element, Table
 
 Bytes = npt.NDArray[np.uint8]
@@ -18,6 +19,7 @@ class EncodedPlane(NamedTuple):
     stored: Bytes
     placed_bytes: int
     exponent_base: int = 0
+    exceptions: int = 0
 
 
 class Codec(Protocol):
@@ -41,12 +43,24 @@ class Codec(Protocol):
         """Bytes of one bundle in each plane, as it lies in the arena."""
         ...
 
+    def planes_rule(self, table: Table) -> str | None:
+        """What the sizes of a table's planes should be, where they are not."""
+        ...
+
     def placed_bytes(self, plane: int, table: Table, bundles: int) -> tuple[int, int]:
         """The least and the most that a plane of so many bundles takes in the arena."""
         ...
 
     def encode(self, bundles: Bytes, table: Table) -> Sequence[EncodedPlane]:
         """Bundles [N, bundle_bytes] → each plane."""
+        ...
+
+    def seal(self, stored: Bytes, table: Table, table_id: TableId, first: int) -> None:
+        """Write the digests of encoded bundles that have one of their own; `first` is the id of the first of them."""
+        ...
+
+    def verify(self, placed: Bytes, table: Table, table_id: TableId, first: int) -> None:
+        """Raises CorruptDataError for the first bundle whose own digest, if it has one, differs."""
         ...
 
     def decode(self, plane: int, stored: memoryview, out: memoryview) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from tidemill.storage.codecs.codec import Bytes, EncodedPlane
 from tidemill.storage.errors import CorruptDataError
+from tidemill.storage.ids import TableId
 from tidemill.storage.manifest import Element, Table
 
 
@@ -17,11 +18,21 @@ class RawCodec:
     def plane_bytes(self, element: Element, bundle_bytes: int) -> Sequence[int]:
         return (bundle_bytes,)
 
+    def planes_rule(self, table: Table) -> str | None:
+        expected = tuple(self.plane_bytes(table.element, table.bundle_bytes))
+        return None if tuple(plane.bundle_bytes for plane in table.planes) == expected else str(expected)
+
     def placed_bytes(self, plane: int, table: Table, bundles: int) -> tuple[int, int]:
         return bundles * table.bundle_bytes, bundles * table.bundle_bytes
 
     def encode(self, bundles: Bytes, table: Table) -> Sequence[EncodedPlane]:
         return (EncodedPlane(bundles.reshape(-1), bundles.nbytes),)
+
+    def seal(self, stored: Bytes, table: Table, table_id: TableId, first: int) -> None:
+        """Bundles have no digests."""
+
+    def verify(self, placed: Bytes, table: Table, table_id: TableId, first: int) -> None:
+        """Bundles have no digests."""
 
     def decode(self, plane: int, stored: memoryview, out: memoryview) -> None:
         if len(stored) != len(out):

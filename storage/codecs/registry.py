@@ -3,15 +3,18 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from tidemill.storage.codecs.bf16_bundles import Bf16BundlesCodec
 from tidemill.storage.codecs.codec import Codec
 from tidemill.storage.codecs.planes import Bf16PlanesCodec, Fp16PlanesCodec
 from tidemill.storage.codecs.raw import RawCodec
+from tidemill.storage.codecs.raw_bundles import RawBundlesCodec
 from tidemill.storage.codecs.zstd import ZstdCodec
 from tidemill.storage.errors import FormatError
 
-CODECS: Mapping[str, Codec] = MappingProxyType(
-    {codec.name: codec for codec in (RawCodec(), ZstdCodec(), Bf16PlanesCodec(), Fp16PlanesCodec())}
-)
+_ALL: tuple[Codec, ...] = (
+    RawCodec(), ZstdCodec(), Bf16PlanesCodec(), Fp16PlanesCodec(), RawBundlesCodec(), Bf16BundlesCodec(),
+)  # fmt: skip
+CODECS: Mapping[str, Codec] = MappingProxyType({codec.name: codec for codec in _ALL})
 
 
 def get_codec(name: str) -> Codec:

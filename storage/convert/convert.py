@@ -9,13 +9,17 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from tidemill.storage.checksums import digest
+from tidemill.storage.convert.bundle_reader import BundleReader
+from tidemill.storage.convert.capacity import fit_tables, needs_measuring
 from tidemill.storage.convert.gguf_source import GgufSource
+from tidemill.storage.convert.neuron_order import NeuronOrder
 from tidemill.storage.convert.safetensors_source import SafetensorsSource
-from tidemill.storage.convert.tables import AUTO_CODEC, BundleReader, NeuronOrder, plan_tables
+from tidemill.storage.convert.tables import AUTO_CODEC, DENSE, LayoutChoice, plan_tables
 from tidemill.storage.convert.tensor_source import TensorSource
 from tidemill.storage.errors import CorruptDataError, FormatError, SourceError
 from tidemill.storage.ids import TableId
-from tidemill.storage.manifest import Manifest
+from tidemill.storage.manifest import Manifest, Source
 from tidemill.storage.manifest_file import load_manifest
 from tidemill.storage.model_writer import partial_directory, write_model
 from tidemill.storage.shard_reader import read_bundles, read_permutation
@@ -40,24 +44,29 @@ def convert_model(
     destination: Path,
     *,
     codec: str = AUTO_CODEC,
+    choice: LayoutChoice = DENSE,
     on_progress: Progress = lambda done, total: None,
     neuron_order: NeuronOrder | None = None,
 ) -> Manifest:
     """Write `destination` from `source`; a run that was killed goes on where it stopped when called again.
 
-    `neuron_order(layer)` gives the stored order of a layer's neurons (None: the source's). Raises StorageError.
+    `neuron_order(layer)` gives the stored order of a layer's neurons (None: the source's). Weights of tables in
+    `bf16-bundles` are read once more before anything is written, to find how much room exceptions take; progress counts
+    them twice. Raises StorageError.
     """
     _check_destination(destination)
     tensors = open_source(source)
     try:
-        tables = plan_tables(tensors, codec, neuron_order)
-        total = sum(table.bundle_count * table.bundle_bytes for table in tables)
-        counter = _Counter(total, on_progress)
+        tables = plan_tables(tensors, codec, neuron_order, choice)
+        weights = [table.bundle_count * table.bundle_bytes for table in tables]
+        measured = sum(size for table, size in zip(tables, weights, strict=True) if needs_measuring(table))
+        counter = _Counter(sum(weights) + measured, on_progress)
         with _only_writer(destination):
+            tables = fit_tables(tensors, tables, counter.add)
             return write_model(
                 destination,
                 decoder=tensors.decoder,
-                source=tensors.source,
+                source=_with_order(tensors, neuron_order),
                 tables=tables,
                 read_bundles=BundleReader(tensors, tables, neuron_order).read,
                 files=tensors.files,
@@ -106,6 +115,17 @@ def _verify_description(destination: Path, manifest: Manifest, tensors: TensorSo
             raise CorruptDataError(f"{path} differs from what its source gives; convert the model again")
 
 
+def _with_order(tensors: TensorSource, neuron_order: NeuronOrder | None) -> Source:
+    """The source with a note of the neuron order: what is written with another order is another conversion."""
+    source = tensors.source
+    if neuron_order is None:
+        return source
+    orders = [neuron_order(layer) for layer in range(tensors.decoder.layer_count)]
+    content = b"".join(b"-" if order is None else order.astype("<u4").tobytes() for order in orders)
+    note = f"neurons are stored in order {digest(content)}"
+    return msgspec.structs.replace(source, note=f"{source.note}; {note}" if source.note else note)
+
+
 @contextmanager
 def _only_writer(destination: Path) -> Iterator[None]:
     """Two conversions to one destination would write into each other's shards: the second is refused. The lock is on
@@ -131,9 +151,10 @@ def _only_writer(destination: Path) -> Iterator[None]:
 
 def _stored_order(directory: Path, manifest: Manifest) -> NeuronOrder | None:
     orders = {
-        table.layer: read_permutation(directory, manifest, TableId(index))
+        layer: read_permutation(directory, manifest, TableId(index), layer)
         for index, table in enumerate(manifest.tables)
         if table.permutation is not None
+        for layer in range(table.layer, table.layer + table.layers)
     }
     return orders.get if orders else None
 

@@ -1,28 +1,36 @@
-"""Which tables a decoder has, of which source tensors, and how the bundles of each are gathered."""
+"""Which tables a decoder has in a layout, of which source tensors, and how they are stored."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from tidemill.storage.codecs.planes import EXCEPTION_SHARE_MAX, exception_share
+from tidemill.storage.codecs.bf16_bundles import bf16_bundle_bytes
+from tidemill.storage.codecs.bf16_codes import exception_share
+from tidemill.storage.codecs.planes import EXCEPTION_SHARE_MAX
 from tidemill.storage.codecs.registry import get_codec
+from tidemill.storage.convert.neuron_order import NeuronOrder
 from tidemill.storage.convert.tensor_source import TensorSource
 from tidemill.storage.decoder_spec import DecoderSpec
 from tidemill.storage.errors import SourceError
-from tidemill.storage.ids import TableId
-from tidemill.storage.manifest import ELEMENT_BYTES, MODEL_LAYER, Element, Plane, Role, Table
-from tidemill.storage.manifest_rules import Shape, expected_tables
+from tidemill.storage.manifest import ELEMENT_BYTES, MODEL_LAYER, Element, ModelLayout, Plane, Role, Table
+from tidemill.storage.manifest_rules import ORDERED_ROLES, expected_tables
+from tidemill.storage.model_layout import Shape, layers_of, segments_of
 
 EMBED_BLOCK_BYTES = 65536  # what reading one embedding row costs on flash; smaller reads cost nearly the same
-PANEL_BYTES_MAX = 256 << 20  # of a down projection held at once to be read by columns
-ROWS_BYTES = 8 << 20  # of its rows held besides
 SAMPLED_ROWS = 32  # of a tensor looked at to choose its codec
 AUTO_CODEC = "auto"
 
-NeuronOrder = Callable[[int], npt.NDArray[np.uint32] | None]  # layer -> source index of each stored neuron
-Bytes = npt.NDArray[np.uint8]
-Order = npt.NDArray[np.int64]
+
+class LayoutChoice(NamedTuple):
+    """How a conversion lays the matrices of the layers out. `group`: layers a table of layout input-channel spans."""
+
+    layout: ModelLayout
+    group: int
+
+
+DENSE = LayoutChoice("dense", 1)
 
 LAYER_TENSORS: Mapping[Role, Sequence[str]] = {
     "attn_norm": ["input_layernorm.weight"],
@@ -33,6 +41,10 @@ LAYER_TENSORS: Mapping[Role, Sequence[str]] = {
     "attn_qkv": ["self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"],
     "attn_out": ["self_attn.o_proj.weight"],
     "mlp": ["mlp.gate_proj.weight", "mlp.up_proj.weight", "mlp.down_proj.weight"],
+    "mlp_in": ["mlp.gate_proj.weight", "mlp.up_proj.weight"],
+    "mlp_down": ["mlp.down_proj.weight"],
+    "mlp_gate": ["mlp.gate_proj.weight"],
+    "mlp_updown": ["mlp.up_proj.weight", "mlp.down_proj.weight"],
 }
 MODEL_TENSORS: Mapping[Role, str] = {
     "embed": "model.embed_tokens.weight",
@@ -42,7 +54,8 @@ MODEL_TENSORS: Mapping[Role, str] = {
 
 
 def tensors_of(spec: DecoderSpec, role: Role, layer: int) -> list[str]:
-    """Hugging Face names of the tensors that make up a table, in the order in which they are joined."""
+    """Hugging Face names of the tensors that make up a table, or one layer of it, in the order in which they are
+    joined."""
     if layer == MODEL_LAYER:
         return [MODEL_TENSORS["embed" if role == "head" and spec.tied_head else role]]
     names = dict(LAYER_TENSORS)
@@ -64,42 +77,45 @@ def expected_shapes(spec: DecoderSpec, role: Role) -> list[tuple[int, ...]]:
         "attn_qkv": [(spec.q_size, hidden), (spec.kv_size, hidden), (spec.kv_size, hidden)],
         "attn_out": [(hidden, spec.q_size)],
         "mlp": [(ff, hidden), (ff, hidden), (hidden, ff)],
+        "mlp_in": [(ff, hidden), (ff, hidden)],
+        "mlp_down": [(hidden, ff)],
+        "mlp_gate": [(ff, hidden)],
+        "mlp_updown": [(ff, hidden), (hidden, ff)],
         "embed": [(spec.vocab_size, hidden)],
         "head": [(spec.vocab_size, hidden)],
     }
     return shapes.get(role, [(hidden,)])
 
 
-def plan_tables(source: TensorSource, codec: str, neuron_order: NeuronOrder | None) -> list[Table]:
+def plan_tables(
+    source: TensorSource, codec: str, neuron_order: NeuronOrder | None, choice: LayoutChoice = DENSE
+) -> list[Table]:
     """All tables in compute order, each with the element type of its tensors. Raises SourceError for tensors that are
-    missing, misshapen or too many."""
+    missing, misshapen or too many.
+
+    Bundles of `bf16-bundles` have no room for exceptions yet: see `capacity.fit_tables`.
+    """
     spec = source.decoder
-    tables: list[Table] = []
-    permutation_of: dict[int, int] = {}
-    if neuron_order is not None:
-        for layer in range(spec.layer_count):
-            if neuron_order(layer) is not None:
-                permutation_of[layer] = len(tables)
-                tables.append(_table("permutation", layer, ("permutation", 1, spec.ff_size), "u32", "raw", None))
+    _check_choice(codec, choice)
+    tables = _permutations(spec, neuron_order, choice)
+    permutation_of = {table.layer: index for index, table in enumerate(tables)}
     needed: set[str] = set()
     # A head in planes, or compressed, cannot be read by single rows: the embedding then has a table of its own.
-    chosen = _choose_codec(source, codec, "embed", MODEL_LAYER, spec.hidden_size)
-    for role, layer, shape in expected_tables(spec, head_apart=not spec.tied_head or chosen != "raw"):
-        element = _check_tensors(source, role, layer)
-        needed.update(tensors_of(spec, role, layer))
-        permutation = permutation_of.get(layer) if role == "mlp" else None
-        layout, _, elements = shape
-        table_codec = "raw"
-        if layout in ("output-row", "neuron") and role != "embed":
-            row_elements = elements // 3 if layout == "neuron" else elements
-            table_codec = _choose_codec(source, codec, role, layer, row_elements)
-        tables.append(_table(role, layer, shape, element, table_codec, permutation))
-    if codec != AUTO_CODEC and all(plane.codec != codec for table in tables for plane in table.planes):
-        stored = ", ".join(sorted({table.element for table in tables if table.layout in ("output-row", "neuron")}))
-        raise SourceError(
-            f"no matrix of this model can be stored as {codec}: they are {stored}; leave --codec out for what suits "
-            "them (see docs/format.md for what a codec needs)"
-        )
+    chosen = _choose_codec(source, codec, "embed", MODEL_LAYER, [spec.hidden_size])
+    head_apart = not spec.tied_head or chosen != "raw"
+    for role, layer, shape in expected_tables(spec, head_apart=head_apart, layout=choice.layout, group=choice.group):
+        segments = segments_of(spec, choice.layout, role)
+        layers = layers_of(spec, choice.layout, layer, group=choice.group) if segments else 1
+        names = [name for place in range(layers) for name in tensors_of(spec, role, layer + place)]
+        element = _check_tensors(source, names, expected_shapes(spec, role) * layers)
+        needed.update(names)
+        permutation = permutation_of.get(layer) if role in ORDERED_ROLES else None
+        table_codec = _table_codec(source, codec, role, layer, shape, segments)
+        table = _table(role, layer, shape, element, table_codec, permutation)
+        if table_codec == "bf16-bundles":
+            table = msgspec.structs.replace(table, planes=(Plane(table_codec, bf16_bundle_bytes(segments, 0)),))
+        tables.append(msgspec.structs.replace(table, layers=layers, segments=segments))
+    _check_used(codec, tables)
     others = source.others(needed)
     if others:
         raise SourceError(
@@ -107,6 +123,59 @@ def plan_tables(source: TensorSource, codec: str, neuron_order: NeuronOrder | No
             f"{', '.join(others[:5])}{', …' if len(others) > 5 else ''}; without them it would be another model"
         )
     return tables
+
+
+def _check_choice(codec: str, choice: LayoutChoice) -> None:
+    if codec == "zstd" and choice.layout != "dense":
+        raise SourceError(
+            f"a model of layout {choice.layout} is read bundle by bundle, which zstd, a frame for each extent, does "
+            "not allow; leave --codec out, or convert with --layout dense"
+        )
+    if choice.group < 1 or (choice.group > 1 and choice.layout != "input-channel"):
+        raise SourceError(
+            f"a group of {choice.group} layers in layout {choice.layout}: expected 1 or more with --layout "
+            "input-channel, and none with any other"
+        )
+
+
+def _check_used(codec: str, tables: Sequence[Table]) -> None:
+    """An explicit codec that suits nothing is an error. Bundles of rows that planes can hold are coded like planes."""
+    twin = {"bf16-planes": "bf16-bundles"}.get(codec, codec)
+    used = {plane.codec for table in tables for plane in table.planes}
+    if codec != AUTO_CODEC and not used & {codec, twin}:
+        matrices = (table for table in tables if table.layout not in ("vector", "permutation"))
+        stored = ", ".join(sorted({table.element for table in matrices}))
+        raise SourceError(
+            f"no matrix of this model can be stored as {codec}: they are {stored}; leave --codec out for what suits "
+            "them (see docs/format.md for what a codec needs)"
+        )
+
+
+def _permutations(spec: DecoderSpec, neuron_order: NeuronOrder | None, choice: LayoutChoice) -> list[Table]:
+    """One for each layer with an order, and for all layers of a group of which one has one."""
+    if neuron_order is None:
+        return []
+    tables: list[Table] = []
+    for first in range(0, spec.layer_count, choice.group):
+        layers = range(first, min(first + choice.group, spec.layer_count))
+        if any(neuron_order(layer) is not None for layer in layers):
+            shape: Shape = ("permutation", 1, spec.ff_size)
+            tables += [_table("permutation", layer, shape, "u32", "raw", None) for layer in layers]
+    return tables
+
+
+def _table_codec(
+    source: TensorSource, codec: str, role: Role, layer: int, shape: Shape, segments: Sequence[int]
+) -> str:
+    layout, _, elements = shape
+    if segments:
+        coded = get_codec("bf16-bundles")
+        element = source.element(tensors_of(source.decoder, role, layer)[0])
+        fits = codec in (AUTO_CODEC, "bf16-planes") and all(coded.supports(element, size) for size in segments)
+        return coded.name if fits else "raw-bundles"
+    if layout == "vector" or role == "embed":
+        return "raw"
+    return _choose_codec(source, codec, role, layer, [elements // 3 if layout == "neuron" else elements])
 
 
 def _table(role: Role, layer: int, shape: Shape, element: Element, codec: str, permutation: int | None) -> Table:
@@ -125,13 +194,13 @@ def _table(role: Role, layer: int, shape: Shape, element: Element, codec: str, p
     )
 
 
-def _choose_codec(source: TensorSource, codec: str, role: Role, layer: int, row_elements: int) -> str:
+def _choose_codec(source: TensorSource, codec: str, role: Role, layer: int, rows: Sequence[int]) -> str:
     """The codec of one table: the one asked for, or `auto`: planes for bf16. `raw` where that does not do: rows that
     planes cannot hold, or weights with more exceptions than planes save (a pruned table)."""
     names = tensors_of(source.decoder, role, layer)
     element = source.element(names[0])
     wanted = ("bf16-planes" if element == "bf16" else "raw") if codec == AUTO_CODEC else codec
-    if not get_codec(wanted).supports(element, row_elements):
+    if not all(get_codec(wanted).supports(element, size) for size in rows):
         return "raw"
     if wanted == "bf16-planes" and any(_sample_exceptions(source, name) > EXCEPTION_SHARE_MAX for name in names):
         return "raw"
@@ -146,9 +215,8 @@ def _sample_exceptions(source: TensorSource, name: str) -> float:
     )
 
 
-def _check_tensors(source: TensorSource, role: Role, layer: int) -> Element:
-    names = tensors_of(source.decoder, role, layer)
-    for name, expected in zip(names, expected_shapes(source.decoder, role), strict=True):
+def _check_tensors(source: TensorSource, names: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> Element:
+    for name, expected in zip(names, shapes, strict=True):
         got = source.shape(name)
         if got != expected:
             raise SourceError(f"tensor {name} has shape {list(got)}, the configuration makes it {list(expected)}")
@@ -158,85 +226,3 @@ def _check_tensors(source: TensorSource, role: Role, layer: int) -> Element:
             f"tensors {', '.join(names)} have different types {sorted(elements)}; they form one table and must have one"
         )
     return elements.pop()
-
-
-class BundleReader:
-    """Gathers bundles from source tensors. Holds one panel of one down projection, transposed, besides what it
-    returns."""
-
-    def __init__(self, source: TensorSource, tables: Sequence[Table], neuron_order: NeuronOrder | None) -> None:
-        self._source = source
-        self._tables = tables
-        self._neuron_order = neuron_order
-        self._panel: tuple[int, int, Bytes] | None = None  # layer, first place, [places, hidden bytes]
-
-    def read(self, table_id: TableId, start: int, stop: int) -> Bytes:
-        """Bundles [start, stop) as bytes [N, bundle_bytes], in stored order."""
-        table = self._tables[table_id]
-        if table.layout == "permutation":
-            return self._order(table.layer)[None, :].astype("<u4").view(np.uint8)
-        names = tensors_of(self._source.decoder, table.role, table.layer)
-        if table.layout == "vector":
-            return np.concatenate([self._source.rows(name, 0, 1) for name in names], axis=1)
-        if table.layout == "neuron":
-            return self._neurons(table, names, start, stop)
-        return self._joined_rows(names, start, stop)
-
-    def _joined_rows(self, names: Sequence[str], start: int, stop: int) -> Bytes:
-        parts: list[Bytes] = []
-        before = 0
-        for name in names:
-            count = self._source.shape(name)[0]
-            first, last = max(0, start - before), min(count, stop - before)
-            if first < last:
-                parts.append(self._source.rows(name, first, last))
-            before += count
-        return np.concatenate(parts)
-
-    def _neurons(self, table: Table, names: Sequence[str], start: int, stop: int) -> Bytes:
-        gate, up, down = names
-        order = None if table.permutation is None else self._order(table.layer).astype(np.int64)
-        rows = [self._rows(gate, order, start, stop), self._rows(up, order, start, stop)]
-        return np.concatenate([*rows, self._columns(table, down, order, start, stop)], axis=1)
-
-    def _rows(self, name: str, order: Order | None, start: int, stop: int) -> Bytes:
-        if order is None:
-            return self._source.rows(name, start, stop)
-        return np.concatenate([self._source.rows(name, row, row + 1) for row in order[start:stop].tolist()])
-
-    def _order(self, layer: int) -> npt.NDArray[np.uint32]:
-        order = self._neuron_order(layer) if self._neuron_order is not None else None
-        if order is None or not np.array_equal(np.sort(order), np.arange(self._source.decoder.ff_size)):
-            raise SourceError(
-                f"the neuron order of layer {layer} is not a permutation of its {self._source.decoder.ff_size} neurons"
-            )
-        return order
-
-    def _columns(self, table: Table, name: str, order: Order | None, start: int, stop: int) -> Bytes:
-        """Columns of a down projection [hidden, ff] as rows, those of the neurons stored at places [start, stop), out
-        of a panel of consecutive places that is read row by row."""
-        hidden, ff = self._source.shape(name)
-        itemsize = ELEMENT_BYTES[table.element]
-        width = max(1, min(ff, PANEL_BYTES_MAX // (hidden * itemsize)))
-        parts: list[Bytes] = []
-        while start < stop:
-            first = start // width * width
-            if self._panel is None or self._panel[:2] != (table.layer, first):
-                self._panel = None
-                columns = slice(first, first + width) if order is None else order[first : first + width]
-                self._panel = (table.layer, first, self._read_panel(name, columns, itemsize))
-            last = min(stop, first + width)
-            parts.append(self._panel[2][start - first : last - first])
-            start = last
-        return np.concatenate(parts)
-
-    def _read_panel(self, name: str, columns: slice | Order, itemsize: int) -> Bytes:
-        hidden, ff = self._source.shape(name)
-        element = np.dtype(f"<u{itemsize}")  # whole elements move five times as fast as bytes
-        count = len(range(ff)[columns]) if isinstance(columns, slice) else len(columns)
-        panel = np.empty((count, hidden), element)
-        step = max(1, ROWS_BYTES // (ff * itemsize))
-        for row in range(0, hidden, step):
-            stop = min(hidden, row + step)
-            panel[:, row:stop] = self._source.rows(name, row, stop).view(element)[:, columns].T
-        return panel.view(np.uint8)

@@ -18,8 +18,9 @@ class GatherRequest(NamedTuple):
     """`reads` reads of one table that bring `bundles` bundles of `bundle_bytes`, a multiple of 64, each into a slot.
 
     Offsets are multiples of 4096; what a read brings between its bundles is thrown away. Slots are numbers in a pool
-    of slots of `bundle_bytes` that starts at byte `pool_offset` of the arena region. `check` looks at a bundle's bytes,
-    given its number in the request; what it raises is the request's error.
+    of slots of `bundle_bytes` that starts at byte `pool_offset` of the arena region. `check` looks at a read's bytes
+    before they are placed: it is given where its bundles start, and the number of the first of them in the request;
+    what it raises is the request's error. `check_placed` looks at a run of bundles in their slots, all at once.
     """
 
     ticket: int
@@ -30,7 +31,8 @@ class GatherRequest(NamedTuple):
     slots: I64  # [bundles]
     bundle_bytes: int
     pool_offset: int
-    check: Callable[[memoryview, int], None] | None = None
+    check: Callable[[memoryview, I64, int], None] | None = None
+    check_placed: Callable[[npt.NDArray[np.uint8], int, int], None] | None = None  # arena, bundles [first, last)
 
     def needed_bytes(self, read: int) -> int:
         """Of a read: from its offset to the end of its last bundle."""
@@ -63,8 +65,7 @@ def place_read(request: GatherRequest, read: int, target: memoryview, arena: npt
     first, last = int(request.edges[read]), int(request.edges[read + 1])
     starts, slots, size = request.starts[first:last], request.slots[first:last], request.bundle_bytes
     if request.check is not None:
-        for number, start in enumerate(starts.tolist(), first):
-            request.check(target[start : start + size], number)
+        request.check(target, starts, first)
     pool_bytes = (len(arena) - request.pool_offset) // size * size
     pool: Words = arena[request.pool_offset : request.pool_offset + pool_bytes].view(np.uint64)
     pool = pool.reshape(-1, size // WORD_BYTES)

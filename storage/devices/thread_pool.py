@@ -200,6 +200,8 @@ class ThreadPoolDevice:
             shard, offset = int(request.shards[read]), int(request.offsets[read])
             self._files.fill(shard, offset, request.needed_bytes(read), target)
             place_read(request, read, target, self._arena_bytes)
+        if request.check_placed is not None:
+            request.check_placed(self._arena_bytes, int(request.edges[part.first]), int(request.edges[part.last]))
         return True
 
 

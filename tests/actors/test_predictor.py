@@ -6,4 +6,4 @@ from tidemill.actors.predictor.config import PredictorConfig
 
 class TestDense(PredictionContract):
     def make(self) -> Actor:
-        return PredictorActor(PredictorConfig(layer_extents=LAYERS, head_extents=HEAD))
+        return PredictorActor(PredictorConfig(layer_ranges=(LAYERS,), head_range=HEAD))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -11,9 +12,11 @@ from hypothesis import strategies as st
 
 from tidemill.storage.codecs.codec import Codec, EncodedPlane
 from tidemill.storage.errors import CorruptDataError
+from tidemill.storage.ids import TableId
 from tidemill.storage.manifest import ELEMENT_BYTES, Element, Plane, Table
 
 ROW = 64
+TABLE, FIRST = TableId(5), 11  # where encoded bundles are said to belong
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -37,8 +40,10 @@ def place(codec: Codec, encoded: Sequence[EncodedPlane], table: Table, bundles: 
     planes = []
     for plane, part in enumerate(encoded):
         placed = np.zeros(part.placed_bytes, np.uint8)
+        codec.seal(part.stored, table, TABLE, FIRST)
         codec.decode(plane, memoryview(part.stored.tobytes()), placed.data)
         codec.check(plane, placed.data, table, bundles)
+        codec.verify(placed, table, TABLE, FIRST)
         least, most = codec.placed_bytes(plane, table, bundles)
         assert least <= part.placed_bytes <= most
         planes.append(placed)
@@ -52,14 +57,17 @@ class CodecContract:
     def bundles(self, table: Table, count: int = 7, seed: int = 3) -> Bytes:
         return np.random.default_rng(seed).integers(0, 256, (count, table.bundle_bytes), dtype=np.uint8)
 
+    def table_of(self, layout: Literal["output-row", "neuron"]) -> Table:
+        return table_of(self.codec, self.element, layout)
+
     @pytest.fixture(params=["output-row", "neuron"])
     def table(self, request: pytest.FixtureRequest) -> Table:
-        return table_of(self.codec, self.element, request.param)
+        return self.table_of(request.param)
 
     @settings(suppress_health_check=[HealthCheck.differing_executors])  # one suite, several codecs
     @given(data=st.binary(min_size=384, max_size=4096), layout=st.sampled_from(["output-row", "neuron"]))
     def test_what_is_encoded_is_decoded(self, data: bytes, layout: Literal["output-row", "neuron"]) -> None:
-        table = table_of(self.codec, self.element, layout)
+        table = self.table_of(layout)
         count = len(data) // table.bundle_bytes
         bundles = np.frombuffer(data[: count * table.bundle_bytes], np.uint8).reshape(count, table.bundle_bytes)
         encoded = self.codec.encode(bundles, table)
@@ -82,8 +90,13 @@ class CodecContract:
 
     def test_there_is_a_size_for_every_plane(self, table: Table) -> None:
         sizes = self.codec.plane_bytes(self.element, table.bundle_bytes)
-        assert len(self.codec.encode(self.bundles(table), table)) == len(sizes)
-        assert all(0 < size <= table.bundle_bytes for size in sizes)
+        assert len(self.codec.encode(self.bundles(table), table)) == len(sizes) == len(table.planes)
+        assert all(size > 0 and (table.is_self_contained or size <= table.bundle_bytes) for size in sizes)
+
+    def test_the_planes_of_a_table_have_the_sizes_of_its_codec(self, table: Table) -> None:
+        assert self.codec.planes_rule(table) is None
+        wrong = tuple(Plane(plane.codec, plane.bundle_bytes + 1) for plane in table.planes)
+        assert self.codec.planes_rule(msgspec.structs.replace(table, planes=wrong)) is not None
 
     @pytest.mark.parametrize("wrong", [0, 1, -1, 1 << 20])
     def test_another_size_than_was_stored_is_refused(self, table: Table, wrong: int) -> None:

@@ -147,12 +147,12 @@ class DeviceContract:
     def test_a_gathered_bundle_that_is_refused_fails_the_whole_request(
         self, device: FlashDevice, manifest: Manifest
     ) -> None:
-        def refuse(bundle: memoryview, number: int) -> None:
-            if number == 9:
-                raise CorruptDataError(f"bundle {number} of {len(bundle)} bytes is damaged")
+        def refuse(read: memoryview, starts: npt.NDArray[np.int64], first: int) -> None:
+            if first <= 9 < first + len(starts):
+                raise CorruptDataError(f"bundle 9 at {starts[9 - first]} is damaged")
 
         device.submit_gather(self.gather(manifest, check=refuse), urgent=False)
-        assert self.collect(device, 1)[7].error == "bundle 9 of 64 bytes is damaged"
+        assert self.collect(device, 1)[7].error == "bundle 9 at 1152 is damaged"
 
     def test_gathering_past_the_end_is_an_error(self, device: FlashDevice, manifest: Manifest) -> None:
         beyond = np.full(3, align_up(manifest.shards[0].bytes))

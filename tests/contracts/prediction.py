@@ -4,7 +4,13 @@ epoch."""
 from collections.abc import Sequence
 
 from tidemill.actors.actor import Actor, Send
-from tidemill.actors.messages import ActorName, LayerEntered, StepAbandoned, WantBundles, unpack_ids
+from tidemill.actors.messages import (
+    ActorName,
+    LayerEntered,
+    StepAbandoned,
+    WantBundles,
+)
+from tidemill.actors.packing import unpack_ids
 
 LAYERS, HEAD = (7, 19), (19, 22)
 

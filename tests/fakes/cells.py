@@ -10,10 +10,12 @@ from tests.fakes.flash import FakeFlash, Faults
 from tidemill.actors.actor import Actor
 from tidemill.actors.arena.actor import ArenaActor
 from tidemill.actors.arena.config import ArenaConfig
+from tidemill.actors.arena.residency.choose_policy import ResidencyChoice
 from tidemill.actors.compute.actor import ComputeActor
 from tidemill.actors.compute.config import ComputeConfig
 from tidemill.actors.compute.decoder import Decoder
 from tidemill.actors.compute.placement import Placement
+from tidemill.actors.compute.selection.policy import SelectionPolicy
 from tidemill.actors.counters import new_counters
 from tidemill.actors.messages import (
     ActorName,
@@ -25,15 +27,14 @@ from tidemill.actors.messages import (
     StepCancelled,
     StepFailed,
     TokensSampled,
-    pack_tokens,
-    unpack_tokens,
 )
+from tidemill.actors.packing import pack_tokens, unpack_tokens
 from tidemill.actors.predictor.actor import PredictorActor
 from tidemill.actors.predictor.config import PredictorConfig
 from tidemill.actors.reader.actor import ReaderActor
 from tidemill.actors.reader.config import ReaderConfig
 from tidemill.runtime.launchers.in_process import InProcessCell
-from tidemill.storage.arena_plan import ArenaPlan
+from tidemill.storage.arena_plan import ArenaPlan, streamed_ranges
 from tidemill.storage.manifest_file import load_manifest
 
 GREEDY = Sampling(0.0, 0, 1.0, 0.0, 1.0, 0)
@@ -52,6 +53,8 @@ class FakeCell:
         faults: Faults | None = None,
         chunk: int = 4,
         tickets: int = 6,
+        policy: SelectionPolicy | None = None,
+        residency: ResidencyChoice | None = None,
     ) -> None:
         self.seed = seed
         manifest = load_manifest(directory)
@@ -62,18 +65,30 @@ class FakeCell:
         decoder = Decoder(
             manifest, self.arena_bytes, placement, context=96, chunk=chunk, threads=1, row_slots=plan.row_slots
         )
-        layers, head = manifest.layer_extents, manifest.head_extents
         self._now = 0
-        self.arena = ArenaActor(ArenaConfig(plan=plan, tickets=tickets), manifest, self.counters)
-        compute = ComputeActor(
-            ComputeConfig(plan=plan, context=96, chunk=chunk, threads=1), decoder, placement, self.counters, self.tick
+        self.arena = ArenaActor(
+            ArenaConfig(plan=plan, tickets=tickets, residency=residency or ResidencyChoice("lfu")),
+            manifest,
+            self.counters,
         )
-        predictor = PredictorConfig(layer_extents=(layers.start, layers.stop), head_extents=(head.start, head.stop))
+        compute = ComputeActor(
+            ComputeConfig(plan=plan, context=96, chunk=chunk, threads=1),
+            decoder,
+            placement,
+            self.counters,
+            self.tick,
+            policy=policy,
+        )
+        head = manifest.head_extents
+        predictor = PredictorConfig(layer_ranges=streamed_ranges(manifest), head_range=(head.start, head.stop))
         actors: dict[ActorName, Actor] = {
             ActorName.PREDICTOR: PredictorActor(predictor),
             ActorName.ARENA: self.arena,
             ActorName.READER: ReaderActor(
-                ReaderConfig(tickets=tickets, retries=2), manifest, self.flash, self.counters
+                ReaderConfig(tickets=tickets, retries=2, bundles=plan.bundles, read_bytes_max=16384),
+                manifest,
+                self.flash,
+                self.counters,
             ),
             ActorName.COMPUTE: compute,
         }

@@ -109,6 +109,8 @@ class FakeFlash:
         for read, (shard, offset) in enumerate(zip(request.shards.tolist(), request.offsets.tolist(), strict=True)):
             stored = self._load(shard, offset, request.needed_bytes(read))
             place_read(request, read, memoryview(stored), self._arena)
+        if request.check_placed is not None:
+            request.check_placed(self._arena, 0, len(request.slots))
 
     def _load(self, shard: int, offset: int, needed: int) -> bytearray:
         stored = bytearray(self._shards[shard][offset : offset + needed])

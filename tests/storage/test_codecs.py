@@ -5,13 +5,8 @@ import numpy.typing as npt
 import pytest
 
 from tests.contracts.codec import CodecContract, place, table_of
-from tidemill.storage.codecs.planes import (
-    EXPONENT_BASE_MAX,
-    Bf16PlanesCodec,
-    Fp16PlanesCodec,
-    exception_share,
-    find_exponent_base,
-)
+from tidemill.storage.codecs.bf16_codes import EXPONENT_BASE_MAX, exception_share, find_exponent_base
+from tidemill.storage.codecs.planes import Bf16PlanesCodec, Fp16PlanesCodec
 from tidemill.storage.codecs.raw import RawCodec
 from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.codecs.zstd import ZstdCodec

@@ -13,6 +13,19 @@ from tidemill.actors.compute.kernels.tiles import TILE_BATCH
 FEW_NEURONS = 1  # for one position: gate, up and down stream from memory in one run
 
 
+@numba.njit(nogil=True, cache=True)
+def dot_run(
+    arena: Stored, offsets: I64, starts: I64, stops: I64, first: int, last: int, x: F32, out: F32, start: int, stop: int
+) -> None:
+    """What `row_dot` does, for rows [start, stop) alone: one thread's part."""
+    size, batch, width = x.shape[1], x.shape[0], out.shape[1]
+    for e in range(first, last):
+        row, end = max(start, starts[e]), min(stop, stops[e])
+        if row < end:
+            at = offsets[e] // arena.itemsize + (row - starts[e]) * size
+            dot_rows(arena, at, 2 * size, end - row, x, 0, size, batch, out, row, width)
+
+
 @numba.njit(parallel=True, nogil=True, cache=True)
 def row_dot(
     arena: Stored, offsets: I64, starts: I64, stops: I64, first: int, last: int, x: F32, out: F32, parts: int
@@ -22,17 +35,12 @@ def row_dot(
     `offsets[e]` is the byte where extent e lies in `arena`, and it holds rows starts[e] .. stops[e] of the table.
     x is [B, K], out [B, rows].
     """
-    size, batch, width = x.shape[1], x.shape[0], out.shape[1]
     origin = starts[first]
     total = stops[last - 1] - origin
     for part in numba.prange(parts):
         start = origin + total * part // parts
         stop = origin + total * (part + 1) // parts
-        for e in range(first, last):
-            row, end = max(start, starts[e]), min(stop, stops[e])
-            if row < end:
-                at = offsets[e] // arena.itemsize + (row - starts[e]) * size
-                dot_rows(arena, at, 2 * size, end - row, x, 0, size, batch, out, row, width)
+        dot_run(arena, offsets, starts, stops, first, last, x, out, start, stop)
 
 
 @numba.njit(nogil=True, cache=True)

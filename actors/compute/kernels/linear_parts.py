@@ -7,6 +7,10 @@ NEURON_BLOCK = 24  # neurons whose gates and ups are computed before their downs
 JOINED_ROWS = 8  # rows of planes that are joined at a time for a batch
 JOINED_NEURONS = 48  # neurons likewise, at most: more of them share each load of the sums
 JOINED_NEURONS_MIN = 8
+JOINED_CHANNELS = 48  # input channels that are joined at a time for a batch, at most
+CHANNEL_COLUMNS = (
+    4096  # of an output row that channels are added to at a time: 16 KiB of sums, half a first-level cache
+)
 JOINED_WEIGHTS = 3 * 48 * 2304  # 650 KiB, of 1 MiB of second-level cache
 
 

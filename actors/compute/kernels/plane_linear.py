@@ -53,6 +53,31 @@ def _dot_one(
     return dot_row(arena, words, codes_at, rest_at, base, first, last, x, 0, size)  # type: ignore[no-any-return]
 
 
+@numba.njit(nogil=True, cache=True)
+def dot_run_planes(
+    arena: U8, words: U32, offsets: I64, bases: I64, starts: I64, stops: I64, first: int, last: int,
+    x: F32, scratch: Joined, out: F32, start: int, stop: int,
+) -> None:  # fmt: skip
+    """What `row_dot_planes` does, for rows [start, stop) alone: one thread's part, `scratch` its own."""
+    size, batch, width = x.shape[1], x.shape[0], out.shape[1]
+    flat_x = x.reshape(-1)
+    for e in range(first, last, 2):
+        codes_at, rest_at, count = offsets[e], offsets[e + 1], stops[e] - starts[e]
+        begin, end = max(start, starts[e]), min(stop, stops[e])
+        if batch == 1 and holds_pairs(scratch):
+            for row in range(begin, end):
+                out[0, row] = _dot_one(
+                    arena, words, codes_at, rest_at, row - starts[e], count, size, bases[e], flat_x
+                )  # fmt: skip
+            continue
+        for row in range(begin, end, JOINED_ROWS):
+            rows = min(JOINED_ROWS, end - row)
+            join_rows(
+                arena, words, codes_at, rest_at, row - starts[e], rows, count, size, bases[e], scratch
+            )  # fmt: skip
+            dot_rows(scratch, 0, 2 * size, rows, x, 0, size, batch, out, row, width)
+
+
 @numba.njit(parallel=True, nogil=True, cache=True)
 def row_dot_planes(
     arena: U8, words: U32, offsets: I64, bases: I64, starts: I64, stops: I64, first: int, last: int,
@@ -65,29 +90,14 @@ def row_dot_planes(
     holds rows starts[e] .. stops[e] of the table. x is [B, K], out [B, rows], joined [threads, JOINED_ROWS · K
     weights or more].
     """
-    size, batch, width = x.shape[1], x.shape[0], out.shape[1]
     origin = starts[first]
     total = stops[last - 1] - origin
-    flat_x = x.reshape(-1)
     for part in numba.prange(parts):
-        scratch = joined[get_thread_id()]
         start = origin + total * part // parts
         stop = origin + total * (part + 1) // parts
-        for e in range(first, last, 2):
-            codes_at, rest_at, count = offsets[e], offsets[e + 1], stops[e] - starts[e]
-            begin, end = max(start, starts[e]), min(stop, stops[e])
-            if batch == 1 and holds_pairs(joined):
-                for row in range(begin, end):
-                    out[0, row] = _dot_one(
-                        arena, words, codes_at, rest_at, row - starts[e], count, size, bases[e], flat_x
-                    )  # fmt: skip
-                continue
-            for row in range(begin, end, JOINED_ROWS):
-                rows = min(JOINED_ROWS, end - row)
-                join_rows(
-                    arena, words, codes_at, rest_at, row - starts[e], rows, count, size, bases[e], scratch
-                )  # fmt: skip
-                dot_rows(scratch, 0, 2 * size, rows, x, 0, size, batch, out, row, width)
+        dot_run_planes(
+            arena, words, offsets, bases, starts, stops, first, last, x, joined[get_thread_id()], out, start, stop
+        )  # fmt: skip
 
 
 @numba.njit(nogil=True, cache=True)

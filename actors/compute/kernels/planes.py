@@ -25,6 +25,7 @@ CODES = ir.VectorType(ir.IntType(8), BLOCK)
 HALVES = ir.VectorType(I16, HALF)
 PAIRS = ir.VectorType(I32, LANES)
 
+START = I64(0)
 AHEAD_BYTES = 4096  # measured: 2048 and 8192 are slower by some percent, none by a quarter
 
 Vectors = Sequence[ir.Value]
@@ -41,15 +42,25 @@ def load_bytes(builder: ir.IRBuilder, data: ir.Value, at: ir.Value) -> ir.Value:
     return builder.zext(value, HALVES)
 
 
-class _Planes:
-    """A run of weights in two planes of bf16, block by block."""
+class Planes:
+    """A run of weights in two planes of bf16, block by block.
 
-    def __init__(self, code: Code, data: ir.Value, codes_at: ir.Value, rest_at: ir.Value, base: ir.Value) -> None:
+    `ahead`: where the codes and the rest lie that are wanted after this run, to be fetched meanwhile; by default,
+    what follows in memory.
+    """
+
+    def __init__(
+        self, code: Code, data: ir.Value, codes_at: ir.Value, rest_at: ir.Value, base: ir.Value,
+        ahead: tuple[ir.Value, ir.Value] | None = None,
+    ) -> None:  # fmt: skip
         self._code = code
         self._builder = code.builder
         self._data = data
         self._codes_at = codes_at
         self._rest_at = rest_at
+        self._ahead = ahead or (
+            code.builder.add(codes_at, I64(AHEAD_BYTES)), code.builder.add(rest_at, I64(AHEAD_BYTES // 2))
+        )  # fmt: skip
         self._base = code.splat(code.builder.trunc(code.builder.lshr(base, I64(1)), ir.IntType(8)), CODES)
 
     def halves(self, k: ir.Value) -> Vectors:
@@ -57,8 +68,8 @@ class _Planes:
         builder = self._builder
         rest_at, codes_at = builder.add(self._rest_at, builder.lshr(k, I64(1))), builder.add(self._codes_at, k)
         # Between rows the arithmetic waits for sums, and hardware that guesses from loads falls behind.
-        for at, ahead in ((codes_at, AHEAD_BYTES), (rest_at, AHEAD_BYTES // 2)):
-            self._code.prefetch(builder.gep(self._data, [builder.add(at, I64(ahead))]))
+        for ahead, at in zip(self._ahead, (k, builder.lshr(k, I64(1))), strict=True):
+            self._code.prefetch(builder.gep(self._data, [builder.add(ahead, at)]))
         codes = builder.load(builder.bitcast(builder.gep(self._data, [codes_at]), CODES.as_pointer()), typ=CODES)
         codes.align = 1
         rest = load_bytes(builder, self._data, rest_at)
@@ -83,11 +94,11 @@ def _interleave(half: int) -> ir.Constant:
     return ir.Constant(ir.VectorType(I32, BLOCK), picked)
 
 
-def _widen(builder: ir.IRBuilder, halves: Vectors) -> Vectors:
+def widen_halves(builder: ir.IRBuilder, halves: Vectors) -> Vectors:
     return [vector for half in halves for vector in widen_pairs(builder, builder.bitcast(half, PAIRS))]
 
 
-class _Exceptions:
+class Exceptions:
     """The weights that codes cannot express: u32 entries `place << 16 | bf16`, places rising."""
 
     def __init__(self, builder: ir.IRBuilder, words: ir.Value, stop: ir.Value) -> None:
@@ -142,11 +153,12 @@ class _Exceptions:
         return patched, builder.load(at, typ=I64)
 
 
-def _each_block(
-    code: Code, planes: _Planes, exceptions: _Exceptions, first: ir.Value, size: ir.Value,
-    held: Vectors, use: Callable[[ir.Value, Vectors, Vectors], Vectors],
+def each_block(
+    code: Code, planes: Planes, exceptions: Exceptions, first: ir.Value, size: ir.Value,
+    held: Vectors, use: Callable[[ir.Value, Vectors, Vectors], Vectors], begin: ir.Value = START,
 ) -> Vectors:  # fmt: skip
-    """held = use(k, the block's halves, held) for k = 0, BLOCK, … of a row; `first` is the row's first exception.
+    """held = use(k, the block's halves, held) for k = begin, begin + BLOCK, … < size of a row; `first` is the first
+    exception from `begin` on.
 
     Runs of blocks without exceptions are one tight loop; a block with some takes a way through memory.
     """
@@ -157,7 +169,7 @@ def _each_block(
     builder.position_at_end(head)
     start, e = builder.phi(I64), builder.phi(I64)
     phis = [builder.phi(value.type) for value in held]
-    for phi, value in zip((start, e, *phis), (I64(0), first, *held), strict=True):
+    for phi, value in zip((start, e, *phis), (begin, first, *held), strict=True):
         phi.add_incoming(value, before)
     until = exceptions.next_block(e, size)
     values = code.loop(start, until, BLOCK, phis, lambda k, sums: use(k, planes.halves(k), sums))
@@ -176,8 +188,8 @@ def _open_row(context, builder, signature, args):  # type: ignore[no-untyped-def
     """The parts of a row intrinsic's first seven arguments."""
     code = Code(builder)
     data, words = (context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 1))
-    planes = _Planes(code, data, args[2], args[3], args[4])
-    return code, planes, _Exceptions(builder, words, args[6])
+    planes = Planes(code, data, args[2], args[3], args[4])
+    return code, planes, Exceptions(builder, words, args[6])
 
 
 ROW = [types.int64] * 5  # codes_at, rest_at, base, first exception, last
@@ -195,12 +207,12 @@ def dot_row(typing_context, arena, words, codes_at, rest_at, base, first, last, 
 
         def use(k: ir.Value, halves: Vectors, sums: Vectors) -> Vectors:
             (total,) = sums
-            for i, vector in enumerate(_widen(builder, halves)):
+            for i, vector in enumerate(widen_halves(builder, halves)):
                 total = code.fma(vector, x.load(builder.add(builder.add(args[8], k), I64(i * LANES)), LANES), total)
             return [total]
 
         zero = ir.Constant(VECTOR, [0.0] * LANES)
-        (total,) = _each_block(code, planes, exceptions, args[5], args[9], [zero], use)
+        (total,) = each_block(code, planes, exceptions, args[5], args[9], [zero], use)
         return code.fold(total, builder.fadd)
 
     return signature, codegen
@@ -218,12 +230,12 @@ def add_row(typing_context, arena, words, codes_at, rest_at, base, first, last, 
         factor = code.splat(args[7], VECTOR)
 
         def use(k: ir.Value, halves: Vectors, held: Vectors) -> Vectors:
-            for i, vector in enumerate(_widen(builder, halves)):
+            for i, vector in enumerate(widen_halves(builder, halves)):
                 place = builder.add(builder.add(args[9], k), I64(i * LANES))
                 out.store(code.fma(factor, vector, out.load(place, LANES)), place, LANES)
             return held
 
-        _each_block(code, planes, exceptions, args[5], args[10], [], use)
+        each_block(code, planes, exceptions, args[5], args[10], [], use)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -267,7 +279,7 @@ def join_row(typing_context, arena, words, codes_at, rest_at, base, first, last,
                 builder.store(half, builder.bitcast(place, HALVES.as_pointer())).align = 4
             return held
 
-        _each_block(code, planes, exceptions, args[5], args[9], [], use)
+        each_block(code, planes, exceptions, args[5], args[9], [], use)
         return context.get_dummy_value()
 
     return signature, codegen

@@ -11,15 +11,27 @@ from types import MappingProxyType
 import numba
 import numpy as np
 
-from tidemill.actors.compute.kernels import attention, linear, norm, plane_linear
+from tidemill.actors.compute.kernels import (
+    attention,
+    bundle_linear,
+    bundle_neurons,
+    linear,
+    norm,
+    plane_linear,
+    row_range,
+    selection,
+    two_phase,
+)
 from tidemill.actors.compute.kernels.elements import STORED_DTYPES
 from tidemill.actors.compute.kernels.linear_parts import (
+    JOINED_CHANNELS,
     JOINED_NEURONS,
     KEY_BLOCK,
     MLP_PARTS,
     NEURON_BLOCK,
     attention_scratch_floats,
 )
+from tidemill.actors.compute.kernels.needed import CHANNELS, NEURONS, needed_kernels
 from tidemill.storage.codecs.planes import BLOCK
 from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import load_manifest
@@ -39,15 +51,63 @@ def _warm_planes(kind: str, threads: int) -> None:
     plane_linear.mlp_planes(*table[:5], starts, 0, 2, x, joined, neurons, sums, False)  # no neurons: nothing to follow
 
 
-def warm_up(manifest: Manifest, *, threads: int) -> None:
-    """Run every kernel once on next to nothing. Raises ValueError for more threads than the process may use."""
+def _warm_bundles(kernel: str, threads: int) -> None:
+    """Lists of no bundles: nothing to follow."""
+    kind = kernel.removesuffix(CHANNELS).removesuffix(NEURONS)
+    coded = kind == "bf16-bundles"
+    nothing = np.zeros(0, np.int64)
+    arena = np.zeros(BLOCK, np.uint8).view(np.uint8 if coded else STORED_DTYPES[kind])
+    joined = np.zeros((threads, 3 * JOINED_NEURONS * BLOCK), np.uint32 if coded else arena.dtype)
+    lists = arena, np.zeros(BLOCK, np.uint32), nothing, nothing, 0, 0
+    x, sums = np.ones((1, BLOCK), np.float32), np.zeros((MLP_PARTS, 1, BLOCK), np.float32)
+    gates, factors = np.ones((1, BLOCK), np.float32), np.ones((1, 1, BLOCK), np.float32)
+    if kernel.endswith(NEURONS):
+        scratch = np.zeros((MLP_PARTS, 3 * JOINED_NEURONS), np.float32)
+        bundle_neurons.add_neurons(*lists, 3, x, gates, joined, scratch, sums, False)
+    else:
+        gathered = np.zeros((threads, JOINED_CHANNELS), np.float32)
+        bundle_linear.add_channels(*lists, np.array([BLOCK]), factors, 1, joined, gathered, sums, 0, BLOCK, threads)
+        selection.activate_halves(np.ones((1, 2 * BLOCK), np.float32), gates, False)
+        bundle_linear.close_parts(sums, x[:, :])
+    selection.activate_gates(gates, False)
+
+
+def _warm_selection(kind: str, threads: int) -> None:
+    """The kernels of steps that select, on a table of no neurons and one row."""
+    zero, x = np.zeros(2, np.int64), np.ones((1, BLOCK), np.float32)
+    gates, ups = np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32)
+    out, sums = np.zeros((1, 1), np.float32), np.zeros((MLP_PARTS, 1, BLOCK), np.float32)
+    joined = np.zeros((threads, 3 * JOINED_NEURONS * BLOCK // 2), np.uint32)
+    if kind in PLANES_OF:
+        rows = joined.view(PLANES_OF[kind])
+        table = np.zeros(4 * BLOCK, np.uint8), np.zeros(BLOCK, np.uint32), zero, zero, zero, zero, 0, 2
+        two_phase.neurons_planes(*table, x, x, rows, gates, ups, False)
+        two_phase.add_downs_planes(*table, ups, 1, rows, sums)
+        row_range.row_dot_range_planes(*table, x, rows, out, threads, 0, 1)
+    else:
+        weights = np.zeros(BLOCK, STORED_DTYPES[kind])
+        two_phase.neurons(weights, zero, zero, zero, 0, 1, x, x, joined.view(weights.dtype), gates, ups, False)
+        two_phase.add_downs(weights, zero, zero, zero, 0, 1, ups, 1, sums)
+        row_range.row_dot_range(weights, zero, zero, zero, 0, 1, x, out, threads, 0, 1)
+
+
+def warm_up(manifest: Manifest, *, threads: int, selects: bool = False) -> None:
+    """Run every kernel once on next to nothing; those of steps that select only if `selects`.
+
+    Raises ValueError for more threads than the process may use.
+    """
     if not 1 <= threads <= numba.config.NUMBA_NUM_THREADS:
         raise ValueError(f"{threads} threads asked for, 1..{numba.config.NUMBA_NUM_THREADS} are possible here")
     numba.set_num_threads(threads)
     one, x, out = np.ones(1, np.int64), np.ones((1, 4), np.float32), np.zeros((1, 4), np.float32)
     zero = np.zeros(1, np.int64)
     sums, neurons = np.zeros((MLP_PARTS, 1, 4), np.float32), np.zeros((MLP_PARTS, 3 * NEURON_BLOCK), np.float32)
-    for element in manifest.matrix_kinds:
+    for element in needed_kernels(manifest):
+        if element.endswith((CHANNELS, NEURONS)):
+            _warm_bundles(element, threads)
+            continue
+        if selects:
+            _warm_selection(element, threads)
         if element in PLANES_OF:
             _warm_planes(element, threads)
             continue
@@ -65,9 +125,9 @@ def warm_up(manifest: Manifest, *, threads: int) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m tidemill.actors.compute.kernels.warm_up MODEL THREADS`"""
-    directory, threads = arguments
-    warm_up(load_manifest(Path(directory)), threads=int(threads))
+    """`python -m tidemill.actors.compute.kernels.warm_up MODEL THREADS [selects]`"""
+    directory, threads, *selects = arguments
+    warm_up(load_manifest(Path(directory)), threads=int(threads), selects=bool(selects))
     return 0
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from tests.fakes.models import write_tiny_model
 from tests.fakes.resident import logits_of, resident_decoder
-from tidemill.actors.compute.decoder import ExtentNeeded
 from tidemill.actors.compute.placement import NOT_RESIDENT
+from tidemill.actors.compute.step_events import ExtentNeeded
 
 PROMPT = list(range(3, 43))
 

@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.fakes.checkpoints import write_checkpoint
-from tidemill.storage.convert import tables as tables_module
+from tidemill.storage.convert import column_panels
+from tidemill.storage.convert.bundle_reader import BundleReader
 from tidemill.storage.convert.safetensors_source import SafetensorsSource
-from tidemill.storage.convert.tables import BundleReader, plan_tables
+from tidemill.storage.convert.tables import plan_tables
 from tidemill.storage.errors import SourceError
 from tidemill.storage.ids import TableId
 from tidemill.storage.manifest import Element
@@ -56,7 +57,7 @@ class Counting:
 def test_neurons_are_gathered_from_few_reads_in_any_order(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch, permuted: bool, panels: int
 ) -> None:
-    monkeypatch.setattr(tables_module, "PANEL_BYTES_MAX", -(-FF // panels) * HIDDEN * 2)
+    monkeypatch.setattr(column_panels, "PANEL_BYTES_MAX", -(-FF // panels) * HIDDEN * 2)
     order = np.random.default_rng(3).permutation(FF).astype(np.uint32)
     neuron_order = (lambda layer: order) if permuted else None
     source = Counting(SafetensorsSource(checkpoint))

@@ -1,0 +1,44 @@
+"""From the name of a residency policy to the policy of one table."""
+
+from typing import Literal, get_args
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from tidemill.actors.arena.residency.contextual_lfu import ContextualLfu
+from tidemill.actors.arena.residency.hot_set import HotSet
+from tidemill.actors.arena.residency.least_recently_used import LeastRecentlyUsed
+from tidemill.actors.arena.residency.no_cache import NoCache
+from tidemill.actors.arena.residency.policy import ResidencyPolicy
+from tidemill.actors.arena.residency.recent_window import RecentWindow
+
+ResidencyKind = Literal["lfu", "window", "lru", "hot-set", "none"]
+RESIDENCY_KINDS: tuple[ResidencyKind, ...] = get_args(ResidencyKind)
+
+
+class ResidencyChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The same for every table of a run. `window` counts tokens and matters to `window` alone."""
+
+    kind: ResidencyKind
+    window: int = 5
+
+
+def choose_policy(
+    choice: ResidencyChoice, bundle_count: int, popularity: npt.NDArray[np.int64] | None = None
+) -> ResidencyPolicy:
+    """`popularity` [bundle_count] is needed by `hot-set` alone. Raises ValueError where it is missing or misshapen."""
+    match choice.kind:
+        case "lfu":
+            return ContextualLfu(bundle_count)
+        case "window":
+            return RecentWindow(bundle_count, choice.window)
+        case "lru":
+            return LeastRecentlyUsed(bundle_count)
+        case "hot-set":
+            if popularity is None or popularity.shape != (bundle_count,):
+                got = None if popularity is None else popularity.shape
+                raise ValueError(f"hot-set needs the popularity of {bundle_count} bundles, got {got}; calibrate first")
+            return HotSet(popularity)
+        case "none":
+            return NoCache()

@@ -1,0 +1,138 @@
+"""Layers whose weights come bundle by bundle: what a step selects is what it asks for, waits for and computes with.
+
+With everything selected it asks for every bundle, and the bits are the same: a channel that is left out adds nothing.
+"""
+
+from collections.abc import Generator, Mapping
+from time import perf_counter_ns
+
+import numpy as np
+import numpy.typing as npt
+
+from tidemill.actors.compute.bundle_buffers import BundleBuffers
+from tidemill.actors.compute.kernels import bundle_linear, bundle_neurons, selection
+from tidemill.actors.compute.kernels.elements import STORED_DTYPES
+from tidemill.actors.compute.selection.operators import InputKind
+from tidemill.actors.compute.selection.policy import SelectionPolicy
+from tidemill.actors.compute.selection.tap import ActivationTap
+from tidemill.actors.compute.step_events import BundlesNeeded, BundlesUsed, StepEvent
+from tidemill.storage.ids import TableId
+from tidemill.storage.manifest import Manifest, Role, Table
+
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+ALL_ACTIVE: F32 = np.zeros((0, 0), np.float32)  # what kernels take for "every listed neuron"
+Layer = Generator[StepEvent, object, None]
+
+
+class BundleLayers:
+    """Computes on tables of self-contained bundles. `policy` is that of the step under way, None for a dense one."""
+
+    def __init__(
+        self, manifest: Manifest, arena: npt.NDArray[np.uint8], buffers: BundleBuffers, *, threads: int
+    ) -> None:
+        self.policy: SelectionPolicy | None = None
+        self.tap: ActivationTap | None = None
+        self.kernel_ns = 0
+        self._manifest = manifest
+        self._buffers = buffers
+        self._threads = threads
+        self._words = arena.view(np.uint32)
+        self._views: Mapping[str, npt.NDArray[np.generic]] = {
+            **{element: arena.view(dtype) for element, dtype in STORED_DTYPES.items()}, "bf16-bundles": arena,
+        }  # fmt: skip
+        self._gelu = manifest.decoder.activation == "gelu_tanh"
+        self._segments = {
+            i: np.array(table.segments, np.int64) for i, table in enumerate(manifest.tables) if table.is_self_contained
+        }
+
+    def holds(self, table: TableId) -> bool:
+        return table in self._segments
+
+    def channels(self, kind: InputKind, role: Role, layer: int, x: F32, out: F32) -> Layer:
+        """out = x · W of all operators of an input kind, next to each other, over an input-channel table."""
+        table_id = self._manifest.get_table(role, layer)
+        table = self._manifest.tables[table_id]
+        sizes = self._segments[table_id]
+        if self.tap is not None:
+            self.tap.see(kind, layer, x)
+        channels, selected = self._choose(kind, layer, x, len(sizes))
+        places = yield from self._ask(table_id, table, layer, channels, selected=selected)
+        begun = perf_counter_ns()
+        buffers, batch, width = self._buffers, len(x), out.shape[1]
+        window = buffers.window(batch, width)
+        for begin in range(0, width, window):
+            end = min(begin + window, width)
+            sums = buffers.sums_of(batch, end - begin)
+            bundle_linear.add_channels(
+                self._views[table.kind], self._words, places, channels, 0, len(channels), sizes, buffers.factors,
+                batch, buffers.joined(table.kind), buffers.gathered, sums, begin, end, self._threads,
+            )  # fmt: skip
+            bundle_linear.close_parts(sums, out[:, begin:end])
+        self.kernel_ns += perf_counter_ns() - begun
+        yield BundlesUsed()
+
+    def mlp_by_channels(self, layer: int, normed: F32, out: F32) -> Layer:
+        """out = the MLP of `normed`, over `mlp_in` and `mlp_down`."""
+        batch, buffers = len(normed), self._buffers
+        gate_up, hidden = buffers.gate_up[:batch], buffers.hidden[:batch]
+        yield from self.channels("gate_up", "mlp_in", layer, normed, gate_up)
+        begun = perf_counter_ns()
+        selection.activate_halves(gate_up, hidden, self._gelu)
+        self.kernel_ns += perf_counter_ns() - begun
+        yield from self.channels("down", "mlp_down", layer, hidden, out)
+
+    def neurons(self, layer: int, normed: F32, sums: F32, gates: F32 | None) -> Layer:
+        """sums[p, b] += the MLP of `normed`. `gates` [B, ff] are activated gates for `mlp_updown`, None for `mlp`."""
+        kind: InputKind = "neuron" if gates is None else "gate"
+        table_id = self._manifest.get_table("mlp" if gates is None else "mlp_updown", layer)
+        table = self._manifest.tables[table_id]
+        mask = None
+        if self.policy is not None and kind in self.policy.kinds:
+            mask = self.policy.select(layer, kind, normed if gates is None else gates).masks[0]
+        neurons = np.flatnonzero(mask.any(axis=0)) if mask is not None else np.arange(table.channel_count)
+        places = yield from self._ask(table_id, table, layer, neurons, selected=mask is not None)
+        begun = perf_counter_ns()
+        bundle_neurons.add_neurons(
+            self._views[table.kind], self._words, places, neurons, 0, len(neurons), len(table.segments), normed,
+            _factors(gates, mask, neurons), self._buffers.joined(table.kind), self._buffers.neurons, sums, self._gelu,
+        )  # fmt: skip
+        self.kernel_ns += perf_counter_ns() - begun
+        yield BundlesUsed()
+
+    def gates(self, batch: int) -> F32:
+        """Where gates of `mlp_updown` go before they are activated, [B, ff]."""
+        return self._buffers.gate_up[:batch]
+
+    def activate(self, gates: F32) -> None:
+        begun = perf_counter_ns()
+        selection.activate_gates(gates, self._gelu)
+        self.kernel_ns += perf_counter_ns() - begun
+
+    def _choose(self, kind: InputKind, layer: int, x: F32, segments: int) -> tuple[I64, bool]:
+        """The channels that some operator needs at some position, rising; each operator's factors go to the buffer."""
+        factors, batch = self._buffers.factors, len(x)
+        if self.policy is None or kind not in self.policy.kinds:
+            factors[:segments, :batch, : x.shape[1]] = x
+            return np.arange(x.shape[1]), False
+        chosen = self.policy.select(layer, kind, x)
+        channels = chosen.union().astype(np.int64)
+        for segment, mask in enumerate(chosen.masks):
+            np.multiply(x[:, channels], mask[:, channels], out=factors[segment, :batch, : len(channels)])
+        return channels, True
+
+    def _ask(
+        self, table_id: TableId, table: Table, layer: int, channels: I64, *, selected: bool
+    ) -> Generator[StepEvent, object, I64]:
+        bundles = table.bundles_of(channels, layer).astype(np.uint32)
+        places = yield BundlesNeeded(table_id, layer, bundles, selected)
+        assert isinstance(places, np.ndarray)
+        return places
+
+
+def _factors(gates: F32 | None, mask: npt.NDArray[np.bool_] | None, neurons: I64) -> F32:
+    """What the neuron kernels take as gates, [B, neurons]."""
+    if gates is not None:
+        chosen: F32 = gates[:, neurons]
+        return chosen if mask is None else chosen * mask[:, neurons]
+    return ALL_ACTIVE if mask is None else mask[:, neurons].astype(np.float32)

@@ -1,0 +1,43 @@
+"""The visit under way to a table of single bundles: what the arena was asked for, and where it lies."""
+
+import numpy as np
+import numpy.typing as npt
+
+from tidemill.actors.actor import Send
+from tidemill.actors.compute.step_events import BundlesNeeded
+from tidemill.actors.messages import ActorName, BundlesPlaced, InputSeen, VisitBundles, VisitEnded
+from tidemill.actors.packing import pack_ids, unpack_ids
+from tidemill.storage.bundle_plan import BundlePlan
+
+
+class Visits:
+    """One at a time. An answer to a visit that was given up is told by its request number."""
+
+    def __init__(self, plan: BundlePlan) -> None:
+        self._plan = plan
+        self._request = 0
+        self._need: BundlesNeeded | None = None
+
+    def begin(self, need: BundlesNeeded, epoch: int) -> list[Send]:
+        """Ask the arena; and tell the predictor what was selected, as the next layers will be like it."""
+        self._request += 1
+        self._need = need
+        packed = pack_ids(need.bundles)
+        visit = VisitBundles(self._request, epoch, need.table, need.layer, packed, need.selected)
+        seen = InputSeen(epoch, need.table, need.layer, packed if need.selected else b"")
+        return [Send(ActorName.ARENA, visit), Send(ActorName.PREDICTOR, seen)]
+
+    def place(self, message: BundlesPlaced) -> npt.NDArray[np.int64] | None:
+        """Byte offsets in the arena, in the order of the visit; None for a visit that was given up."""
+        if self._need is None or message.request != self._request:
+            return None
+        pool = self._plan.pool_of[self._need.table]
+        return pool.offset + unpack_ids(message.slots).astype(np.int64) * pool.slot_bytes
+
+    def end(self) -> Send:
+        self._need = None
+        return Send(ActorName.ARENA, VisitEnded(self._request))
+
+    def abandon(self) -> None:
+        """The arena gives up by the epoch."""
+        self._need = None

@@ -1,0 +1,23 @@
+"""Lists of ids as they travel in messages: packed little-endian arrays."""
+
+import numpy as np
+import numpy.typing as npt
+
+
+def pack_ids(ids: npt.ArrayLike) -> bytes:
+    """Pack ids (any shape, flattened) as little-endian u32."""
+    return np.ascontiguousarray(ids, dtype="<u4").tobytes()
+
+
+def unpack_ids(packed: bytes, *, columns: int = 1) -> npt.NDArray[np.uint32]:
+    """Unpack ids; shape [N] for one column, [N, columns] for more."""
+    ids = np.frombuffer(packed, dtype="<u4")
+    return ids if columns == 1 else ids.reshape(-1, columns)
+
+
+def pack_tokens(token_ids: npt.ArrayLike) -> bytes:
+    return np.ascontiguousarray(token_ids, dtype="<i4").tobytes()
+
+
+def unpack_tokens(packed: bytes) -> list[int]:
+    return [int(token) for token in np.frombuffer(packed, dtype="<i4")]

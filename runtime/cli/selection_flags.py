@@ -1,0 +1,113 @@
+"""The flags of lossy modes, shared by verbs, and what is said when one starts."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NamedTuple, cast, get_args
+
+import typer
+
+from tidemill.actors.compute.selection.operators import OPERATORS, THINNED_BY, Operator, PolicyName
+from tidemill.actors.compute.selection.spec import Allocation, SelectionSpec, check_selection
+from tidemill.runtime.calibration.record import Card
+
+
+class SelectChoice(StrEnum):
+    topk = "topk"
+    gate = "gate"
+    neuron = "neuron"
+
+
+class AllocationChoice(StrEnum):
+    greedy = "greedy"
+    uniform = "uniform"
+
+
+Sparsity = Annotated[
+    float,
+    typer.Option(
+        "--sparsity",
+        envvar="TIDEMILL_SPARSITY",
+        min=0.0,
+        max=0.9,
+        help="LOSSY: the share of weights (topk) or neurons (gate, neuron) that each token leaves out. 0: exact.",
+    ),
+]
+Select = Annotated[
+    SelectChoice | None,
+    typer.Option(
+        "--select",
+        envvar="TIDEMILL_SELECT",
+        help="LOSSY: what chooses them. topk: largest inputs; gate: largest gates; neuron: trained predictors.",
+    ),
+]
+Operators = Annotated[
+    str,
+    typer.Option(
+        "--operators", envvar="TIDEMILL_OPERATORS", help="LOSSY: only these of q,k,v,o,gate,up,down (with topk)."
+    ),
+]
+AllocationFlag = Annotated[
+    AllocationChoice,
+    typer.Option(
+        "--allocation",
+        envvar="TIDEMILL_ALLOCATION",
+        help="LOSSY: how topk spreads its sparsity: by the loss that calibration measured, or all operators alike.",
+    ),
+]
+
+
+class SelectionFlags(NamedTuple):
+    """As given."""
+
+    sparsity: float
+    select: str | None
+    operators: str
+    allocation: str
+
+
+def parse_selection(flags: SelectionFlags) -> SelectionSpec | None:
+    """None for an exact run. Raises typer.BadParameter naming the flag."""
+    if flags.select is None:
+        if flags.sparsity > 0.0:
+            raise typer.BadParameter(f"--sparsity {flags.sparsity} needs --select: {', '.join(get_args(PolicyName))}")
+        return None
+    policy = cast(PolicyName, flags.select)
+    named = [name.strip() for name in flags.operators.split(",")] if flags.operators else list(OPERATORS)
+    unknown = [name for name in named if name not in OPERATORS]
+    if unknown:
+        raise typer.BadParameter(f"--operators {','.join(unknown)}: accepted are {','.join(OPERATORS)}")
+    if policy == "topk" or not flags.operators:
+        operators = tuple(operator for operator in OPERATORS if operator in named)
+    else:
+        operators = tuple(cast(Operator, name) for name in named)
+        if set(operators) == set(THINNED_BY[policy]):
+            operators = OPERATORS
+    try:
+        return check_selection(
+            SelectionSpec(
+                policy=policy,
+                sparsity=flags.sparsity,
+                operators=operators,
+                allocation=cast(Allocation, flags.allocation),
+            )
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def lossy_warning(selection: SelectionSpec, card: Card | None, model: Path) -> str:
+    """What a lossy mode says on stderr when it starts: that it is lossy, and the nearest quality that was measured."""
+    text = f"LOSSY: {selection.name}; the output differs from the exact model's"
+    family = [e for e in card.entries if _family(e.selection) == _family(selection.name)] if card else []
+    if card is None or not family:
+        return f"{text}. No quality was measured for it: tidemill eval -m {model} --text FILE"
+    nearest = min(family, key=lambda entry: abs(entry.sparsity - selection.sparsity))
+    return (
+        f"{text}. Measured at {nearest.selection}: perplexity {nearest.perplexity:.2f} (exact "
+        f"{card.exact_perplexity:.2f}), KL {nearest.kl:.3f}, same greedy token {nearest.agreement:.0%}, on {card.text}"
+    )
+
+
+def _family(name: str) -> str:
+    """A selection's name without its sparsity."""
+    return " ".join(word for word in name.split(" ") if not word.endswith("%"))

@@ -17,7 +17,7 @@ from tidemill.actors.compute.selection.spec import SelectionSpec
 from tidemill.actors.compute.selection.tap import ActivationTap
 from tidemill.actors.compute.selection.topk import KINDS, TopKSelection
 from tidemill.runtime.calibration.allocation import LossCurve, allocate
-from tidemill.runtime.calibration.calibration_file import manifest_digest, save_calibration
+from tidemill.runtime.calibration.calibration_file import model_identity, save_calibration
 from tidemill.runtime.calibration.magnitudes import at_level
 from tidemill.runtime.calibration.predictor_check import PredictorCheck
 from tidemill.runtime.calibration.record import (
@@ -153,7 +153,7 @@ class Calibrator:
         request = self._request
         self.record = CalibrationRecord(
             format=CALIBRATION_FORMAT,
-            manifest=manifest_digest(request.options.model),
+            model=model_identity(load_manifest(request.options.model)),
             text=request.text,
             arrays={},
             allocation=self._allocation,

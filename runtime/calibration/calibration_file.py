@@ -1,6 +1,6 @@
 """`calibration.safetensors` beside a model's manifest: arrays, and the record as JSON in the file's metadata.
 
-One file, so that it is replaced whole. It is bound to the manifest by its digest, each array to the record likewise.
+One file, so that it is replaced whole. It is bound to the model by a digest, each array to the record likewise.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,8 @@ from tidemill.runtime.calibration.record import CALIBRATION_FILE, CALIBRATION_FO
 from tidemill.storage.atomic_file import write_atomically
 from tidemill.storage.checksums import digest
 from tidemill.storage.decoder_spec import DecoderSpec
-from tidemill.storage.manifest_file import MANIFEST_FILE, load_manifest
+from tidemill.storage.manifest import Manifest
+from tidemill.storage.manifest_file import load_manifest
 
 F32 = npt.NDArray[np.float32]
 QUANTILE_INPUTS = ("qkv", "o", "gate_up", "down", "gate")
@@ -40,7 +41,7 @@ class CalibrationFile:
     @classmethod
     def open(cls, model: Path) -> "CalibrationFile":
         """Raises CalibrationError, StorageError."""
-        spec = load_manifest(model).decoder
+        manifest = load_manifest(model)
         path = model / CALIBRATION_FILE
         if not path.is_file():
             raise CalibrationError(
@@ -48,13 +49,13 @@ class CalibrationFile:
                 "--text FILE"
             )
         record = _read_record(path)
-        expected = manifest_digest(model)
-        if record.manifest != expected:
+        expected = model_identity(manifest)
+        if record.model != expected:
             raise CalibrationError(
-                f"{path} belongs to another model: it names manifest {record.manifest}, this one is {expected}; "
+                f"{path} belongs to another model: it names model {record.model}, this one is {expected}; "
                 "calibrate this model: tidemill calibrate"
             )
-        calibration = cls(path, record, spec)
+        calibration = cls(path, record, manifest.decoder)
         if set(record.arrays) != set(calibration._shapes):
             raise _damaged(path, f"it lists arrays {sorted(record.arrays)}, expected {sorted(calibration._shapes)}")
         return calibration
@@ -90,8 +91,11 @@ def array_shapes(spec: DecoderSpec, rank: int) -> Mapping[str, tuple[int, ...]]:
     return shapes
 
 
-def manifest_digest(model: Path) -> str:
-    return digest((model / MANIFEST_FILE).read_bytes())
+def model_identity(manifest: Manifest) -> str:
+    """What thresholds and predictors depend on: the decoder, its source and the order of its neurons (which the note
+    names), not how the weights are laid out. So conversions of one source share a calibration."""
+    source = manifest.source
+    return digest(msgspec.json.encode((manifest.decoder, source.kind, source.fingerprint, source.note)))
 
 
 def save_calibration(model: Path, record: CalibrationRecord, arrays: Mapping[str, F32]) -> Path:

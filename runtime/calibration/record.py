@@ -51,7 +51,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class CalibrationRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     format: int
-    manifest: str  # digest of manifest.json: thresholds belong to one conversion
+    model: str  # calibration_file.model_identity
     text: TextUsed
     arrays: dict[str, str]  # name -> digest of its bytes
     allocation: tuple[Allotment, ...]  # greedy, by rising sparsity; empty where none was measured

@@ -1,25 +1,23 @@
-"""Neuron orders from a trace: an Arrow file of what a run selected. The only part of conversion that reads one.
+"""Neuron orders from a trace of what a run selected.
 
-A row is a position's selection at one input of one layer; columns used here: `layer` u16, `input` dictionary of
-strings, `selected` list of u32. Neurons are the channels of input `down`, and the selections of input `neuron`. The
-traced model must store its neurons in the source's order, as the ids are taken for the source's.
+Neurons are the channels of input `down`, and the selections of input `neuron`. The traced model must store its neurons
+in the source's order, as the ids are taken for the source's.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from tidemill.storage.convert.neuron_order import Order32, order_by_coactivation, order_by_frequency
 from tidemill.storage.errors import SourceError
+from tidemill.storage.trace.header import SelectionInput, TraceHeader
+from tidemill.storage.trace.trace_reader import TraceReader
 
 OrderBy = Literal["frequency", "coactivation"]
 ORDERS_BY: tuple[OrderBy, ...] = get_args(OrderBy)
-NEURON_INPUTS = ("down", "neuron")
+NEURON_INPUTS: tuple[SelectionInput, ...] = ("neuron", "down")  # the first that a trace has
 MAGIC = b"ARROW1"
 
 
@@ -33,32 +31,33 @@ def is_trace(path: Path) -> bool:
 
 
 def orders_from_trace(path: Path, by: OrderBy, *, layer_count: int, neuron_count: int) -> dict[int, Order32]:
-    """The order of each layer that the trace has neurons of; a pass over the file for each. Raises SourceError."""
+    """The order of each layer that the trace has neurons of. Holds the selections of one layer at a time and reads the
+    trace once for each. Raises SourceError for a trace of another model, FormatError for what is no trace."""
     orders: dict[int, Order32] = {}
-    try:
+    with TraceReader(path) as trace:
+        name = _neuron_input(path, trace.header, layer_count, neuron_count)
         for layer in range(layer_count):
-            selections = list(_selections(path, layer))
-            if not selections:
-                continue
-            if any(len(selected) and int(selected.max()) >= neuron_count for selected in selections):
-                raise SourceError(f"{path} selects neurons of layer {layer} beyond the {neuron_count} of this model")
-            if by == "coactivation":
-                orders[layer] = order_by_coactivation(selections, neuron_count)
-            else:
-                orders[layer] = order_by_frequency(np.bincount(np.concatenate(selections), minlength=neuron_count))
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise SourceError(f"{path} cannot be read as a trace: {error}") from None
+            selections = [np.array(row.selected) for row in trace if row.layer == layer and row.input == name]
+            if selections:
+                orders[layer] = _order(selections, by, neuron_count)
     if not orders:
-        raise SourceError(f"{path} has no selections of neurons (inputs {', '.join(NEURON_INPUTS)}) of such a model")
+        raise SourceError(f"{path} has no position with a selection of neurons; record a longer trace")
     return orders
 
 
-def _selections(path: Path, layer: int) -> Iterator[npt.NDArray[np.uint32]]:
-    with pa.memory_map(str(path)) as source:
-        reader = pa.ipc.open_file(source)
-        for index in range(reader.num_record_batches):
-            batch = reader.get_batch(index)
-            names = pc.cast(batch["input"], pa.string())
-            wanted = pc.and_(pc.equal(batch["layer"], layer), pc.is_in(names, pa.array(NEURON_INPUTS)))
-            for selected in pc.filter(batch["selected"], wanted):
-                yield selected.values.to_numpy().astype(np.uint32)
+def _order(selections: list[npt.NDArray[np.uint32]], by: OrderBy, neuron_count: int) -> Order32:
+    if by == "coactivation":
+        return order_by_coactivation(selections, neuron_count)
+    return order_by_frequency(np.bincount(np.concatenate(selections), minlength=neuron_count))
+
+
+def _neuron_input(path: Path, header: TraceHeader, layer_count: int, neuron_count: int) -> SelectionInput:
+    name = next((name for name in NEURON_INPUTS if name in header.channels), None)
+    if name is None:
+        raise SourceError(f"{path} records inputs {', '.join(header.inputs)}; expected {' or '.join(NEURON_INPUTS)}")
+    got = (header.layer_count, header.channels[name])
+    if got != (layer_count, neuron_count):
+        raise SourceError(
+            f"{path} is of a model of {got[0]} layers and {got[1]} neurons, expected {layer_count} and {neuron_count}"
+        )
+    return name

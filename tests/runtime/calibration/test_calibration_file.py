@@ -17,7 +17,7 @@ from tidemill.runtime.calibration.calibration_file import (
     CalibrationError,
     CalibrationFile,
     array_shapes,
-    manifest_digest,
+    model_identity,
     save_calibration,
 )
 from tidemill.runtime.calibration.record import (
@@ -28,6 +28,7 @@ from tidemill.runtime.calibration.record import (
     TextUsed,
 )
 from tidemill.storage.checksums import digest
+from tidemill.storage.manifest_file import load_manifest
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def model(whole: Path, tmp_path: Path) -> Path:
 def record_of(directory: Path) -> CalibrationRecord:
     return CalibrationRecord(
         format=CALIBRATION_FORMAT,
-        manifest=manifest_digest(directory),
+        model=model_identity(load_manifest(directory)),
         text=TextUsed("some text", "0" * 16, 99),
         arrays={},
         allocation=(Allotment(0.5, dict.fromkeys(OPERATORS, 0.5)),),
@@ -77,7 +78,7 @@ def test_a_model_that_was_never_calibrated_says_what_to_do(model: Path) -> None:
 def test_the_calibration_of_another_model_is_refused(model: Path, tmp_path: Path) -> None:
     write_tiny_model(tmp_path / "other", seed=1)
     shutil.copy(model / CALIBRATION_FILE, tmp_path / "other")
-    with pytest.raises(CalibrationError, match="belongs to another model: it names manifest"):
+    with pytest.raises(CalibrationError, match="belongs to another model: it names model"):
         CalibrationFile.open(tmp_path / "other")
 
 

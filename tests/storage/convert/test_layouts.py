@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from tests.fakes.checkpoints import write_checkpoint
 from tests.fakes.models import TINY
+from tests.fakes.orders import write_trace
 from tests.fakes.tensors import MemorySource, Words, expected_bundles
-from tests.fakes.trace_rows import write_trace
 from tidemill.runtime.catalog import describe_model
 from tidemill.runtime.cli.main import app
 from tidemill.storage.checksums import digest
@@ -234,7 +234,7 @@ def test_the_command_converts_and_shows_a_layout(checkpoint: Path, tmp_path: Pat
 @pytest.mark.slow
 def test_the_command_makes_the_order_from_a_trace(checkpoint: Path, tmp_path: Path) -> None:
     selected = np.array([7, 3, 3, 110], np.uint32)
-    write_trace(tmp_path / "trace", [(i, 1, "down", [int(neuron)]) for i, neuron in enumerate(selected)])
+    write_trace(tmp_path / "trace", "down", {1: [[neuron] for neuron in selected.tolist()]}, FF, 3)
     flags = ["--layout", "neuron", "--order", str(tmp_path / "trace"), "--order-by", "frequency"]
     result = CliRunner().invoke(app, ["convert", str(checkpoint), str(tmp_path / "m"), *flags])
     assert result.exit_code == 0, result.output

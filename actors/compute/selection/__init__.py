@@ -1,0 +1,1 @@
+"""Which weights a lossy step computes with: small pure policies over activations, numpy only."""

@@ -1,0 +1,1 @@
+"""Quality of a model, and of lossy selections, over windows of text."""

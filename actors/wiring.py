@@ -39,11 +39,11 @@ KIB = 1024
 LINKS: tuple[LinkSpec, ...] = (
     LinkSpec(ActorName.ENGINE, ActorName.COMPUTE, messages.EngineToCompute, 1024 * KIB),
     LinkSpec(ActorName.COMPUTE, ActorName.ENGINE, messages.ComputeToEngine, 64 * KIB, (messages.StepProgressed,)),
-    LinkSpec(ActorName.COMPUTE, ActorName.PREDICTOR, messages.ComputeToPredictor, 256 * KIB, (messages.InputSeen,)),
-    LinkSpec(ActorName.PREDICTOR, ActorName.ARENA, messages.PredictorToArena, 1024 * KIB, (messages.PreloadBundles,)),
+    LinkSpec(ActorName.COMPUTE, ActorName.PREDICTOR, messages.ComputeToPredictor, 128 * KIB, (messages.InputSeen,)),
+    LinkSpec(ActorName.PREDICTOR, ActorName.ARENA, messages.PredictorToArena, 256 * KIB, (messages.PreloadBundles,)),
     LinkSpec(ActorName.COMPUTE, ActorName.ARENA, messages.ComputeToArena, 256 * KIB),
     LinkSpec(ActorName.ARENA, ActorName.COMPUTE, messages.ArenaToCompute, 1024 * KIB),
-    LinkSpec(ActorName.ARENA, ActorName.READER, messages.ArenaToReader, 2048 * KIB),
+    LinkSpec(ActorName.ARENA, ActorName.READER, messages.ArenaToReader, 256 * KIB),
     LinkSpec(ActorName.READER, ActorName.ARENA, messages.ReaderToArena, 256 * KIB),
 )
 

@@ -59,8 +59,8 @@ class Contender(Protocol):
 
 
 class Tidemill:
-    def __init__(self, python: str, model: Path, extra: tuple[str, ...] = ()) -> None:
-        self.name = "tidemill"
+    def __init__(self, python: str, model: Path, extra: tuple[str, ...] = (), name: str = "tidemill") -> None:
+        self.name = name
         self.weights = "bf16"
         self.files = model
         self._python = python

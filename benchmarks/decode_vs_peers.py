@@ -123,6 +123,8 @@ def _task(arguments: argparse.Namespace, model: Model, scratch: Path) -> Task:
 
 def _contenders(arguments: argparse.Namespace, model: Model) -> list[Contender]:
     wanted: list[Contender] = [Tidemill(sys.executable, model.directory, tuple(arguments.tidemill_flags.split()))]
+    for name, directory, *extra in arguments.variants:
+        wanted.append(Tidemill(sys.executable, resolve_model(directory), tuple(extra), f"tidemill {name}"))
     if arguments.gguf is not None:
         wanted += [LlamaCpp(arguments.llama_python, gguf) for gguf in arguments.gguf]
     if arguments.hf is not None:
@@ -164,6 +166,10 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--llama-python", default=sys.executable, help="a Python that has llama_cpp")
     parser.add_argument("--accelerate-python", default=sys.executable, help="a Python that has accelerate and torch")
     parser.add_argument("--tidemill-flags", default="", help="more flags for `tidemill run`")
+    parser.add_argument(
+        "--variant", action="append", type=str.split, default=[], dest="variants", metavar="'NAME MODEL FLAGS'",
+        help="tidemill again, with another conversion of the model and other flags; may be repeated",
+    )  # fmt: skip
     parser.add_argument("--ceilings", help="default 0.75,0.5,0.35")
     parser.add_argument("--throttle", default="none", help="of reads: none,0.8GB/s")
     parser.add_argument("--tokens", type=int, default=32)

@@ -2,15 +2,20 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+import msgspec
 
 from tidemill.actors.arena.config import ArenaConfig
+from tidemill.actors.arena.residency.choose_policy import ResidencyChoice
 from tidemill.actors.compute.activations import activation_bytes
 from tidemill.actors.compute.bundle_buffers import bundle_buffer_bytes
 from tidemill.actors.compute.config import ComputeConfig
 from tidemill.actors.compute.evaluation_bytes import evaluation_bytes
 from tidemill.actors.compute.kv_cache import kv_cache_bytes
 from tidemill.actors.counters import Counter
-from tidemill.actors.predictor.config import PredictorConfig
+from tidemill.actors.predictor.config import PredictorConfig, PreloadConfig, PreloadKind, PreloadTable
 from tidemill.actors.reader.config import ReaderConfig
 from tidemill.actors.wiring import LINKS
 from tidemill.runtime.calibration.record import CALIBRATION_FILE
@@ -25,14 +30,19 @@ from tidemill.runtime.memory import PeakSampler, available_bytes, process_memory
 from tidemill.runtime.options import EngineOptions
 from tidemill.runtime.start_times import StartClock
 from tidemill.runtime.tuning.saved_processes import remember_processes
+from tidemill.runtime.tuning.saved_rates import find_rates
 from tidemill.storage.arena_plan import streamed_ranges
 from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.devices.huge_pages import round_up
-from tidemill.storage.manifest import Extent, Manifest
+from tidemill.storage.manifest import Extent, Manifest, Role
 from tidemill.storage.manifest_file import load_manifest
 
 CHUNK = 256  # positions per prefill chunk. Part of no bits (kernels are batch-invariant), but of activation memory
 READ_RETRIES = 2
+INPUT_OF: Mapping[Role, Literal["qkv", "o", "gate_up", "down"]] = MappingProxyType(
+    {"attn_qkv": "qkv", "attn_out": "o", "mlp_in": "gate_up", "mlp_down": "down"}
+)
+RESIDENCY_BYTES = 32  # of each single bundle: its residence and use (17 to 21), its slot and the read into it
 GATHER_BYTES_MAX = 512 << 10  # of one read of single bundles: above, larger reads are no faster (benchmarks/results.md)
 UNMEASURED_PROCESS_BYTES = 120 << 20
 TICKETS_PER_DEPTH = 4  # reads queued behind each one under way, so that the device never waits for a message
@@ -116,6 +126,7 @@ def measure_demands(
         + _evaluation_bytes(manifest, options, lab),
         link_bytes=sum(link.capacity_bytes for link in LINKS),
         bounce_bytes=options.io_depth * round_up(max(bounced, default=0)),
+        residency_bytes=RESIDENCY_BYTES * sum(t.bundle_count for t in manifest.tables if t.is_self_contained),
     )
 
 
@@ -139,11 +150,13 @@ def plan_cell(manifest: Manifest, options: EngineOptions, ledger: Ledger) -> Cel
         model_directory=str(options.model),
         load_mode=options.load_mode,
         io_depth=options.io_depth,
-        predictor=PredictorConfig(layer_ranges=streamed_ranges(manifest), head_range=(head.start, head.stop)),
-        arena=ArenaConfig(plan=ledger.arena, tickets=tickets),
-        reader=ReaderConfig(
-            tickets=tickets, retries=READ_RETRIES, bundles=ledger.arena.bundles, read_bytes_max=GATHER_BYTES_MAX
+        predictor=PredictorConfig(
+            layer_ranges=streamed_ranges(manifest),
+            head_range=(head.start, head.stop),
+            preload=plan_preload(manifest, options.preload, options.preload_share),
         ),
+        arena=ArenaConfig(plan=ledger.arena, tickets=tickets, residency=ResidencyChoice(options.residency)),
+        reader=plan_reader(options, ledger, tickets),
         compute=ComputeConfig(
             plan=ledger.arena,
             context=options.context,
@@ -153,6 +166,39 @@ def plan_cell(manifest: Manifest, options: EngineOptions, ledger: Ledger) -> Cel
             window=options.window,
             decode_selection=options.selection,
         ),
+    )
+
+
+def plan_reader(options: EngineOptions, ledger: Ledger, tickets: int) -> ReaderConfig:
+    """What requests take of the drive is what `tidemill tune` measured, else a fast drive's."""
+    config = ReaderConfig(
+        tickets=tickets, retries=READ_RETRIES, bundles=ledger.arena.bundles, read_bytes_max=GATHER_BYTES_MAX
+    )
+    rates = find_rates(options.model).rates if ledger.arena.bundles.tables else None
+    if rates is None:
+        return config
+    depth = min({point.depth for point in rates.flash.points}, key=lambda depth: abs(depth - options.io_depth))
+    points = sorted((p.request_bytes, p.bytes_per_s) for p in rates.flash.points if p.depth == depth)
+    return msgspec.structs.replace(
+        config,
+        request_bytes=tuple(size for size, _ in points),
+        request_s=tuple(size / rate for size, rate in points),
+    )
+
+
+def plan_preload(manifest: Manifest, kind: PreloadKind, share: float) -> PreloadConfig:
+    """Which tables there are to preload, in compute order; whole ones are read ahead whatever `kind`."""
+    tables = [
+        PreloadTable(i, INPUT_OF.get(table.role, "down"), table.layer, table.layers, table.channel_count)
+        for i, table in enumerate(manifest.tables)
+        if table.is_self_contained
+    ]
+    by_channel = manifest.layout == "input-channel"
+    return PreloadConfig(
+        tables=tuple(tables),
+        layer_count=manifest.decoder.layer_count,
+        kind=kind if by_channel else "none",
+        share=share,
     )
 
 

@@ -33,6 +33,7 @@ class Demands:
     activation_bytes: int
     link_bytes: int
     bounce_bytes: int  # the reader's buffers for compressed or unaligned reads
+    residency_bytes: int = 0  # what the arena notes of every single bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ def plan_ledger(manifest: Manifest, demands: Demands, *, ceiling_bytes: int | No
         ("links", demands.link_bytes),
         ("read buffers", demands.bounce_bytes),
     ]
+    if demands.residency_bytes:
+        lines.append(("residency", demands.residency_bytes))
     beside_bytes = sum(line_bytes for _, line_bytes in lines) + KERNEL_FIXED_BYTES
     wanted_bytes = whole_model_bytes(manifest) if arena_bytes is None else arena_bytes
     if ceiling_bytes is not None:

@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from tidemill.actors.arena.residency.choose_policy import ResidencyKind
 from tidemill.actors.compute.selection.spec import SelectionSpec
 from tidemill.actors.messages import Sampling
+from tidemill.actors.predictor.config import PreloadKind
 from tidemill.runtime.catalog import resolve_model
 from tidemill.runtime.engine import Engine
 from tidemill.runtime.events import StatusText
@@ -47,6 +49,9 @@ class LLM:
         arena: str | int | None = None,
         io_depth: int = DEFAULT_IO_DEPTH,
         selection: SelectionSpec | None = None,
+        residency: ResidencyKind = "lfu",
+        preload: PreloadKind = "none",
+        preload_share: float = 0.5,
         on_status: Callable[[StatusText], None] = lambda _: None,
     ) -> "LLM":
         """Open a model by path or name.
@@ -54,7 +59,8 @@ class LLM:
         `ram` is the ceiling of the whole process tree ("600MiB", bytes, "auto" for 80 % of what is available, None
         for none);
         `arena` fixes the arena's size instead of taking what the ceiling leaves; `context` is in tokens (2048, or the
-        model's). `selection` is lossy: decoded tokens are computed with a part of the weights.
+        model's). `selection` is lossy: decoded tokens are computed with a part of the weights, which `residency` keeps
+        and `preload` reads ahead.
         Raises ValueError for bad values, CeilingTooSmallError, StorageError, ActorDiedError.
         """
         directory = resolve_model(model)
@@ -69,6 +75,9 @@ class LLM:
             launcher=launcher,
             io_depth=io_depth,
             selection=selection,
+            residency=residency,
+            preload=preload,
+            preload_share=preload_share,
         )
         options = check_options(options, explicit_context=context is not None)
         engine = Engine.open(options, on_event=on_status)

@@ -7,8 +7,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from tidemill.actors.arena.residency.choose_policy import RESIDENCY_KINDS, ResidencyKind
 from tidemill.actors.compute.selection.operators import PolicyName
 from tidemill.actors.compute.selection.spec import SelectionSpec
+from tidemill.actors.predictor.config import PRELOAD_KINDS, PreloadKind
 from tidemill.storage.devices.device import LOAD_MODES, LoadMode
 from tidemill.storage.devices.huge_pages import is_shared_memory_scattered
 from tidemill.storage.manifest import ModelLayout
@@ -36,6 +38,9 @@ class EngineOptions:
     launcher: LauncherName
     io_depth: int
     selection: SelectionSpec | None = None  # lossy: what decoded positions are computed with
+    residency: ResidencyKind = "lfu"  # of single bundles
+    preload: PreloadKind = "none"  # of the next layer group
+    preload_share: float = 0.5  # of the channels that an input is computed with
     selections: tuple[SelectionSpec, ...] = ()  # lossy variants that windows of text are evaluated under
     window: int = 0  # most tokens of such a window; 0: the cell evaluates none
 
@@ -70,6 +75,9 @@ def check_options(options: EngineOptions, *, explicit_context: bool) -> EngineOp
         ("io_depth", options.io_depth, 1 <= options.io_depth <= IO_DEPTH_MAX, f"1 to {IO_DEPTH_MAX}"),
         ("load_mode", options.load_mode, options.load_mode in LOAD_MODES, f"auto, {', '.join(LOAD_MODES)}"),
         ("launcher", options.launcher, options.launcher in ("local", "in-process"), "local or in-process"),
+        ("residency", options.residency, options.residency in RESIDENCY_KINDS, ", ".join(RESIDENCY_KINDS)),
+        ("preload", options.preload, options.preload in PRELOAD_KINDS, ", ".join(PRELOAD_KINDS)),
+        ("preload_share", options.preload_share, 0 < options.preload_share <= 1, "more than 0, at most 1"),
         ("ram", options.ram_bytes, options.ram_bytes is None or options.ram_bytes > 0, "more than 0 bytes"),
         ("arena", options.arena_bytes, options.arena_bytes is None or options.arena_bytes > 0, "more than 0 bytes"),
     ]

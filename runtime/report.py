@@ -9,6 +9,23 @@ from tidemill.storage.devices.device import LOAD_MODES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BundleReport:
+    """Of single bundles, since the cell was opened: how many steps computed with, how many of those were in DRAM when
+    they were asked for (cached, or read ahead), and how many were read ahead in vain."""
+
+    used: int
+    hits: int
+    preload_hits: int
+    wasted: int
+    useful_flash_bytes: int  # of what was read for them; the rest lay between
+    cached_share: float  # of all bundles' bytes, what the arena may keep
+
+    @property
+    def demanded(self) -> int:
+        return self.used - self.hits - self.preload_hits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineReport:
     """Sizes in bytes. `peak_bytes` and `overhead_bytes` are None where the system does not tell them.
 
@@ -32,6 +49,7 @@ class EngineReport:
     flash_retries: int
     streamed_bytes: int
     dropped_bytes: int
+    bundles: BundleReport | None  # None for models whose bundles don't come one by one
     ledger: tuple[tuple[str, int], ...]
     start_s: Mapping[str, float]  # what opening took, by phase
 
@@ -56,6 +74,19 @@ def report_of(cell: Cell) -> EngineReport:
         flash_retries=int(counters[Counter.FLASH_RETRIES]),
         streamed_bytes=int(counters[Counter.STREAMED_BYTES]),
         dropped_bytes=int(counters[Counter.DROPPED_BYTES]),
+        bundles=_bundles_of(cell) if plan.bundles.tables else None,
         ledger=cell.ledger.lines,
         start_s=cell.start_s,
+    )
+
+
+def _bundles_of(cell: Cell) -> BundleReport:
+    counters = cell.launcher.counters
+    return BundleReport(
+        used=int(counters[Counter.BUNDLES_USED]),
+        hits=int(counters[Counter.BUNDLE_HITS]),
+        preload_hits=int(counters[Counter.BUNDLE_PRELOAD_HITS]),
+        wasted=int(counters[Counter.BUNDLES_WASTED]),
+        useful_flash_bytes=int(counters[Counter.GATHERED_BYTES]),
+        cached_share=cell.ledger.arena.bundles.cached_share,
     )

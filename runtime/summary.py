@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 
 from tidemill.runtime.events import TokenGenerated
-from tidemill.runtime.report import EngineReport
+from tidemill.runtime.report import BundleReport, EngineReport
 
 SATURATED_RATIO = 0.9  # of the time with reads under way: the drive is the bound
 BOUND_RATIO = 0.5  # a cause that takes more than this share of the time is the bottleneck
@@ -48,6 +48,7 @@ class Summary:
     ledger: tuple[tuple[str, int], ...]
     load_mode: str
     launcher: str
+    bundles: BundleReport | None
     bottleneck: str
     version: str
 
@@ -107,6 +108,7 @@ def summarise(outcome: Outcome, tokens: Sequence[TokenGenerated], report: Engine
         ledger=report.ledger,
         load_mode=report.load_mode,
         launcher=report.launcher,
+        bundles=report.bundles,
         bottleneck=_bottleneck(decode_s, stall_s, compute_s, management_s, busy_ratio or 0.0),
         version=outcome.version,
     )

@@ -18,6 +18,8 @@ from tidemill.actors.arena.residency.table_residency import TableResidency
 from tidemill.storage.bundle_plan import BundlePlan, CachedTable
 
 NO_TICKET = -1
+TICKET_BUNDLES = 4096
+NO_COUNTS = ResidencyCounts(0, 0, 0, 0, 0, 0, 0, 0, 0)
 FIRST_TICKET = 1 << 31  # tickets travel as u32; those below are the arena's own
 
 
@@ -67,6 +69,7 @@ class _Table:
         self.pool = cached.pool
         self.layers = len(cached.quotas)
         self.parts = [_residency(choice, cached.channels, quota) for quota in cached.quotas]
+        self.counts = np.zeros((self.layers, len(_fields(NO_COUNTS))), np.int64)  # as they were at the last visit's end
 
 
 def _residency(choice: ResidencyChoice, channels: int, quota: int) -> TableResidency:
@@ -102,24 +105,22 @@ class BundleStore:
         self._next_ticket = FIRST_TICKET
         self._visit: _Visit | None = None
         self._staged: dict[tuple[int, int], int] = {}  # (table, place) -> speculated slots, until its visit ends
-        self.wasted_bundles = 0
+        self._counts = np.zeros(len(_fields(NO_COUNTS)), np.int64)
 
     def load_initial(self) -> list[Gather]:
         """What policies want cached before the first visit: locked layers and hot sets."""
-        return [gather for table in self._tables.values() if (gather := self._load_table(table)) is not None]
+        return [gather for table in self._tables.values() for gather in self._load_table(table)]
 
-    def _load_table(self, table: _Table) -> Gather | None:
+    def _load_table(self, table: _Table) -> list[Gather]:
         """Layers of a group together: their bundles lie next to each other."""
         pool, layers = self._pools[table.pool], np.uint32(table.layers)
         wanted = [part.initial() * layers + np.uint32(place) for place, part in enumerate(table.parts)]
         bundles = np.sort(np.concatenate(wanted))
-        if not bundles.size:
-            return None
         slots = pool.stack.take(bundles.size)
         for place, part in enumerate(table.parts):
             mine = bundles % layers == place
             part.place(bundles[mine] // layers, slots[mine])
-        return self._gather(table, pool, bundles, slots, demand=False)
+        return self._gathers(table, pool, bundles, slots, demand=False)
 
     # --- compute's side
 
@@ -138,7 +139,7 @@ class BundleStore:
             part.stage(found.missing, taken)
             slots = part.slots_of(channels)
             missing = found.missing * np.uint32(table.layers) + np.uint32(place)
-            gathers.append(self._gather(table, pool, missing, taken, demand=True))
+            gathers += self._gathers(table, pool, missing, taken, demand=True)
         waits_for = {int(ticket) for ticket in np.unique(pool.ticket_of[slots])} - {NO_TICKET}
         self._visit = _Visit(request, table, place, slots, waits_for)
         return gathers
@@ -154,10 +155,11 @@ class BundleStore:
         if visit is None or visit.request != request:
             return  # of a step that was given up
         self._visit = None
-        pool = self._pools[visit.table.pool]
-        settlement = visit.table.parts[visit.place].settle()
-        self.wasted_bundles += settlement.wasted.size
-        pool.free(settlement.freed)
+        pool, part = self._pools[visit.table.pool], visit.table.parts[visit.place]
+        pool.free(part.settle().freed)
+        known, now = visit.table.counts[visit.place], np.array(_fields(part.counts))
+        self._counts += now - known
+        known[:] = now
         pool.speculation_left += self._staged.pop((visit.table.id, visit.place), 0)
 
     # --- the predictor's side
@@ -185,7 +187,7 @@ class BundleStore:
             if count:
                 part.stage(wanted[mine] // layers, slots[mine])
                 self._staged[table.id, place] = self._staged.get((table.id, place), 0) + count
-        return [self._gather(table, pool, wanted, slots, demand=False)]
+        return self._gathers(table, pool, wanted, slots, demand=False)
 
     # --- the reader's side
 
@@ -234,9 +236,8 @@ class BundleStore:
 
     @property
     def counts(self) -> ResidencyCounts:
-        """Summed over tables and layers."""
-        each = [part.counts for part in self._parts()]
-        return ResidencyCounts(*(sum(column) for column in zip(*map(_fields, each), strict=True)))
+        """Summed over tables and layers, up to the visit that ended last."""
+        return ResidencyCounts(*(int(count) for count in self._counts))
 
     def validate(self) -> None:
         """Raises AssertionError when pools and residencies disagree. Tests call it after every message."""
@@ -247,6 +248,13 @@ class BundleStore:
 
     def _parts(self) -> Iterable[TableResidency]:
         return (part for table in self._tables.values() for part in table.parts)
+
+    def _gathers(self, table: _Table, pool: _Pool, bundles: Ids, slots: Slots, *, demand: bool) -> list[Gather]:
+        """In tickets that links hold many of."""
+        return [
+            self._gather(table, pool, bundles[i : i + TICKET_BUNDLES], slots[i : i + TICKET_BUNDLES], demand=demand)
+            for i in range(0, bundles.size, TICKET_BUNDLES)
+        ]
 
     def _gather(self, table: _Table, pool: _Pool, bundles: Ids, slots: Slots, *, demand: bool) -> Gather:
         ticket = self._next_ticket

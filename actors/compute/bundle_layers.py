@@ -22,6 +22,7 @@ from tidemill.storage.manifest import Manifest, Role, Table
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 ALL_ACTIVE: F32 = np.zeros((0, 0), np.float32)  # what kernels take for "every listed neuron"
+OF_THE_RESIDUAL_STREAM: frozenset[InputKind] = frozenset({"qkv", "gate_up"})  # whose channels are those of later layers
 Layer = Generator[StepEvent, object, None]
 
 
@@ -57,7 +58,8 @@ class BundleLayers:
         if self.tap is not None:
             self.tap.see(kind, layer, x)
         channels, selected = self._choose(kind, layer, x, len(sizes))
-        places = yield from self._ask(table_id, table, layer, channels, selected=selected)
+        values = x[0] if selected and len(x) == 1 and kind in OF_THE_RESIDUAL_STREAM else None
+        places = yield from self._ask(table_id, table, layer, channels, selected=selected, values=values)
         begun = perf_counter_ns()
         buffers, batch, width = self._buffers, len(x), out.shape[1]
         window = buffers.window(batch, width)
@@ -122,10 +124,10 @@ class BundleLayers:
         return channels, True
 
     def _ask(
-        self, table_id: TableId, table: Table, layer: int, channels: I64, *, selected: bool
+        self, table_id: TableId, table: Table, layer: int, channels: I64, *, selected: bool, values: F32 | None = None
     ) -> Generator[StepEvent, object, I64]:
         bundles = table.bundles_of(channels, layer).astype(np.uint32)
-        places = yield BundlesNeeded(table_id, layer, bundles, selected)
+        places = yield BundlesNeeded(table_id, layer, bundles, selected, values)
         assert isinstance(places, np.ndarray)
         return places
 

@@ -34,12 +34,14 @@ class ExtentsConsumed(NamedTuple):
 
 class BundlesNeeded(NamedTuple):
     """Single bundles of one layer of a table, by id in the table, rising; the generator is sent their byte offsets in
-    the arena, i64, which hold until BundlesUsed. `selected`: whether they are what a policy chose."""
+    the arena, i64, which hold until BundlesUsed. `selected`: whether they are what a policy chose. `values`: the input
+    that it chose by, where one position has it to itself and later layers' are like it."""
 
     table: TableId
     layer: int
     bundles: npt.NDArray[np.uint32]
     selected: bool
+    values: F32 | None
 
 
 class BundlesUsed(NamedTuple):

@@ -24,7 +24,8 @@ class Visits:
         self._need = need
         packed = pack_ids(need.bundles)
         visit = VisitBundles(self._request, epoch, need.table, need.layer, packed, need.selected)
-        seen = InputSeen(epoch, need.table, need.layer, packed if need.selected else b"")
+        values = b"" if need.values is None else need.values.astype("<f4").tobytes()
+        seen = InputSeen(epoch, need.table, need.layer, packed if need.selected else b"", values)
         return [Send(ActorName.ARENA, visit), Send(ActorName.PREDICTOR, seen)]
 
     def place(self, message: BundlesPlaced) -> npt.NDArray[np.int64] | None:

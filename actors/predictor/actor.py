@@ -16,6 +16,7 @@ from tidemill.actors.messages import (
 )
 from tidemill.actors.packing import pack_ids
 from tidemill.actors.predictor.config import PredictorConfig
+from tidemill.actors.predictor.preloader import Preloader
 
 
 class PredictorActor:
@@ -33,6 +34,7 @@ class PredictorActor:
         self._layers = config.layer_ranges
         self._head = config.head_range
         self._epoch = 0
+        self._preloader = Preloader(config.preload)
 
     def start(self) -> Sequence[Send]:
         return [self._want(*self._layers)]
@@ -41,6 +43,8 @@ class PredictorActor:
         match message:
             case LayerEntered(epoch=epoch, layer=0, needs_head=needs_head) if epoch == self._epoch:
                 return [self._want(self._head, *self._layers) if needs_head else self._want(*self._layers)]
+            case InputSeen(epoch=epoch) if epoch == self._epoch:
+                return [Send(ActorName.ARENA, preload) for preload in self._preloader.seen(message)]
             case LayerEntered() | InputSeen():
                 return []
             case StepAbandoned(epoch=epoch):

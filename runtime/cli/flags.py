@@ -187,6 +187,9 @@ class Opening(NamedTuple):
     launcher: str
     io_depth: int
     selection: SelectionSpec | None = None
+    residency: str = "lfu"
+    preload: str = "none"
+    preload_share: float = 0.5
 
     @property
     def ram_or_none(self) -> str | None:

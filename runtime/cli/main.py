@@ -66,6 +66,9 @@ def run(
     select: selection_flags.Select = None,
     operators: selection_flags.Operators = "",
     allocation: selection_flags.AllocationFlag = selection_flags.AllocationChoice.greedy,
+    residency: selection_flags.Residency = selection_flags.ResidencyChoiceFlag.lfu,
+    preload: selection_flags.Preload = selection_flags.PreloadChoice.none,
+    preload_share: selection_flags.PreloadShare = 0.5,
     as_json: flags.Json = False,
     csv: flags.Csv = None,
     verbose: flags.Verbose = False,
@@ -76,7 +79,10 @@ def run(
     selection = selection_flags.parse_selection(
         selection_flags.SelectionFlags(sparsity, select.value if select else None, operators, allocation.value)
     )
-    opening = flags.Opening(model, ram, arena, context, threads, load_mode.value, launcher.value, io_depth, selection)
+    opening = flags.Opening(
+        model, ram, arena, context, threads, load_mode.value, launcher.value, io_depth,
+        selection, residency.value, preload.value, preload_share,
+    )  # fmt: skip
     sampling = flags.SamplingFlags(
         temperature, top_k, top_p, min_p, repeat_penalty, seed, tuple(stop or ()), max_tokens
     )
@@ -107,6 +113,9 @@ def chat(
     select: selection_flags.Select = None,
     operators: selection_flags.Operators = "",
     allocation: selection_flags.AllocationFlag = selection_flags.AllocationChoice.greedy,
+    residency: selection_flags.Residency = selection_flags.ResidencyChoiceFlag.lfu,
+    preload: selection_flags.Preload = selection_flags.PreloadChoice.none,
+    preload_share: selection_flags.PreloadShare = 0.5,
     verbose: flags.Verbose = False,
 ) -> None:
     """Talk to a model in its own chat template. Ctrl-C stops an answer; Ctrl-D or /exit leaves."""
@@ -115,7 +124,10 @@ def chat(
     selection = selection_flags.parse_selection(
         selection_flags.SelectionFlags(sparsity, select.value if select else None, operators, allocation.value)
     )
-    opening = flags.Opening(model, ram, arena, context, threads, load_mode.value, launcher.value, io_depth, selection)
+    opening = flags.Opening(
+        model, ram, arena, context, threads, load_mode.value, launcher.value, io_depth,
+        selection, residency.value, preload.value, preload_share,
+    )  # fmt: skip
     sampling = flags.SamplingFlags(
         temperature, top_k, top_p, min_p, repeat_penalty, seed, tuple(stop or ()), max_tokens
     )

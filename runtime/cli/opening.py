@@ -4,7 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
+from tidemill.actors.arena.residency.choose_policy import ResidencyKind
 from tidemill.actors.compute.selection.spec import SelectionSpec
+from tidemill.actors.predictor.config import PreloadKind
 from tidemill.runtime.calibration.calibration_file import CalibrationFile
 from tidemill.runtime.cli.flags import Opening, SamplingFlags
 from tidemill.runtime.cli.progress import stderr_console
@@ -31,6 +33,9 @@ def open_model(opening: Opening, directory: Path, *, context: int | None, quiet:
         arena=opening.arena,
         io_depth=opening.io_depth,
         selection=opening.selection,
+        residency=cast(ResidencyKind, opening.residency),
+        preload=cast(PreloadKind, opening.preload),
+        preload_share=opening.preload_share,
         on_status=lambda status: None if quiet else console.print(status.text),
     )
 

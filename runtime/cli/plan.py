@@ -49,6 +49,11 @@ class Basis(NamedTuple):
 def plan_command(flags: PlanFlags) -> None:
     directory = resolve_model(flags.model)
     manifest = load_manifest(directory)
+    if manifest.layout != "dense":
+        raise ValueError(
+            f"{directory} is in layout {manifest.layout}, whose runs plan does not predict yet: they depend on what a "
+            "text selects. Plan the dense conversion, and measure this one with tidemill run"
+        )
     options = _options(flags, directory)
     if flags.prompt_tokens >= options.context:
         raise typer.BadParameter(

@@ -56,6 +56,48 @@ AllocationFlag = Annotated[
 ]
 
 
+class ResidencyChoiceFlag(StrEnum):
+    lfu = "lfu"
+    lru = "lru"
+    window = "window"
+    none = "none"
+
+
+class PreloadChoice(StrEnum):
+    none = "none"
+    scaled = "scaled"
+    cross_layer = "cross-layer"
+    previous_token = "previous-token"
+    popularity = "popularity"
+
+
+Residency = Annotated[
+    ResidencyChoiceFlag,
+    typer.Option(
+        "--residency",
+        envvar="TIDEMILL_RESIDENCY",
+        help="With --select: which weights stay in DRAM: those that this text used most (lfu), last (lru), or lately "
+        "(window).",
+    ),
+]
+Preload = Annotated[
+    PreloadChoice,
+    typer.Option(
+        "--preload",
+        envvar="TIDEMILL_PRELOAD",
+        help="With --select topk: what is read ahead of the next layers: by this layer's inputs (scaled, cross-layer), "
+        "by the last token, or by use.",
+    ),
+]
+PreloadShare = Annotated[
+    float,
+    typer.Option(
+        "--preload-share", envvar="TIDEMILL_PRELOAD_SHARE", min=0.01, max=1.0,
+        help="How much is read ahead, of what a layer computes with.",
+    ),
+]  # fmt: skip
+
+
 class SelectionFlags(NamedTuple):
     """As given."""
 

@@ -3,6 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
+from tidemill.runtime.report import BundleReport
 from tidemill.runtime.sizes import format_size
 from tidemill.runtime.summary import Summary
 
@@ -41,9 +42,19 @@ def _rows(s: Summary) -> list[tuple[str, str]]:
                       f"management {_seconds(s.management_s_per_token)} (derived)"),
         ("flash", f"{read}/token, {format_size(s.bytes_read)} in all, {rate}, {s.load_mode} reads{busy}"),
         ("arena", f"{format_size(s.arena_bytes)}: locked {format_size(s.locked_bytes)}, {streamed}"),
+        *([("bundles", _bundles(s.bundles))] if s.bundles is not None else []),
         ("memory", f"peak {peak}, {ceiling}; {overhead} of it neither weights nor KV cache"),
         ("bottleneck", s.bottleneck),
     ]  # fmt: skip
+
+
+def _bundles(b: BundleReport) -> str:
+    if not b.used:
+        return f"none selected; {b.cached_share:.0%} of them may stay in the arena"
+    return (
+        f"{b.used} used: {b.hits / b.used:.1%} cached, {b.preload_hits / b.used:.1%} read ahead, "
+        f"{b.demanded / b.used:.1%} on demand; {b.wasted} read ahead in vain; {b.cached_share:.0%} of all may stay"
+    )
 
 
 def _seconds(value: float | None) -> str:

@@ -16,6 +16,7 @@ from tidemill.actors.compute.selection.policy import SelectionPolicy
 from tidemill.actors.counters import Counter
 from tidemill.actors.messages import StepFailed, TokensSampled
 from tidemill.actors.packing import unpack_tokens
+from tidemill.actors.predictor.config import PreloadKind
 from tidemill.storage.arena_plan import ArenaPlan, ArenaTooSmallError, plan_arena
 from tidemill.storage.convert.tables import LayoutChoice
 from tidemill.storage.manifest import Manifest
@@ -85,6 +86,19 @@ def test_residency_moves_no_bit(models: dict[str, Path], kind: ResidencyKind) ->
     cell = FakeCell(models["groups"], plan, seed=1, policy=policy, residency=ResidencyChoice(kind))
     assert cell.greedy(PROMPT, COUNT) == expected_tokens(models["groups"], policy)
     assert cell.counters[Counter.BUNDLES_USED] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["channels", "groups"])
+@pytest.mark.parametrize("preload", ["scaled", "cross-layer", "previous-token", "popularity"])
+def test_preloading_moves_no_bit(models: dict[str, Path], layout: str, preload: PreloadKind) -> None:
+    manifest = load_manifest(models[layout])
+    policy = policy_of("topk, all apart")
+    expected = expected_tokens(models[layout], policy)
+    for seed, share in ((1, 0.1), (2, 0.6)):
+        cell = FakeCell(models[layout], plan_of(manifest, share), seed=seed, policy=policy, preload=preload)
+        assert cell.greedy(PROMPT, COUNT) == expected, f"{cell}"
+        assert cell.counters[Counter.BUNDLE_PRELOAD_HITS] + cell.counters[Counter.BUNDLES_WASTED] > 0
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -30,9 +30,10 @@ from tidemill.actors.messages import (
 )
 from tidemill.actors.packing import pack_tokens, unpack_tokens
 from tidemill.actors.predictor.actor import PredictorActor
-from tidemill.actors.predictor.config import PredictorConfig
+from tidemill.actors.predictor.config import PredictorConfig, PreloadKind
 from tidemill.actors.reader.actor import ReaderActor
 from tidemill.actors.reader.config import ReaderConfig
+from tidemill.runtime.cell import plan_preload
 from tidemill.runtime.launchers.in_process import InProcessCell
 from tidemill.storage.arena_plan import ArenaPlan, streamed_ranges
 from tidemill.storage.manifest_file import load_manifest
@@ -55,6 +56,7 @@ class FakeCell:
         tickets: int = 6,
         policy: SelectionPolicy | None = None,
         residency: ResidencyChoice | None = None,
+        preload: PreloadKind = "none",
     ) -> None:
         self.seed = seed
         manifest = load_manifest(directory)
@@ -80,7 +82,11 @@ class FakeCell:
             policy=policy,
         )
         head = manifest.head_extents
-        predictor = PredictorConfig(layer_ranges=streamed_ranges(manifest), head_range=(head.start, head.stop))
+        predictor = PredictorConfig(
+            layer_ranges=streamed_ranges(manifest),
+            head_range=(head.start, head.stop),
+            preload=plan_preload(manifest, preload, 0.7),
+        )
         actors: dict[ActorName, Actor] = {
             ActorName.PREDICTOR: PredictorActor(predictor),
             ActorName.ARENA: self.arena,

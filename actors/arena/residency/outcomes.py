@@ -32,8 +32,9 @@ class Settlement(NamedTuple):
 
 @dataclass(frozen=True)
 class ResidencyCounts:
-    """Bundles since the table was made. active = hits + preload_hits + missed: a hit was cached, a preload hit was
-    staged when the visit began. evicted counts those that a lower quota drove out too."""
+    """Bundles since the table was made; the first four over visits that the policy learns from. active = hits +
+    preload_hits + missed: a hit was cached, a preload hit was staged when the visit began. evicted counts those that a
+    lower quota drove out too."""
 
     visits: int
     active: int

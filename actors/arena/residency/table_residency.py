@@ -130,12 +130,12 @@ class TableResidency:
         missing = index[state == _ABSENT]
         preloaded = index[state == _STAGED]
         self._state[preloaded] = _USED
+        self._is_open = True
         if learns:
             self._policy.begin_visit(index)
-        self._is_open = True
-        self._visits += 1
-        hits = index.size - missing.size - preloaded.size
-        self._counts[:4] += (index.size, hits, preloaded.size, missing.size)
+            self._visits += 1
+            hits = index.size - missing.size - preloaded.size
+            self._counts[:4] += (index.size, hits, preloaded.size, missing.size)
         return Visit(self._slot_of[index], _ids(missing))
 
     def settle(self) -> Settlement:

@@ -1,0 +1,105 @@
+"""What single bundles to read ahead: of the next table when a step computes with everything, of the next layer group
+when it selects. Pure: it knows no slot, no read and nothing of what already lies in DRAM."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from tidemill.actors.messages import InputSeen, PreloadBundles
+from tidemill.actors.packing import pack_ids, unpack_ids
+from tidemill.actors.predictor.config import PreloadConfig, PreloadTable
+from tidemill.actors.predictor.policies.best_per_input import BestPerInputPolicy
+from tidemill.actors.predictor.policies.cross_layer import CrossLayerPolicy
+from tidemill.actors.predictor.policies.policy import INPUT_KINDS, U32, InputKind, PreloadPolicy, Seen
+from tidemill.actors.predictor.policies.popularity import PopularityPolicy
+from tidemill.actors.predictor.policies.previous_token import PreviousTokenPolicy
+from tidemill.actors.predictor.policies.scaled_cross_layer import ScaledCrossLayerPolicy
+from tidemill.actors.predictor.policies.selection import choose_channels, group_score
+
+MESSAGE_BUNDLES = 4096
+RECENT = 0.8  # how much of a use counts one position later, where recent uses predict
+MEANS = 0.9  # likewise for mean magnitudes
+# Inputs that read the residual stream tell of their own kind in later layers; `o` and `down` have no identity across
+# layers, and are predicted at the same moments by what this text used: docs/decisions/0015.
+TOLD_BY: Mapping[InputKind, tuple[InputKind, ...]] = {"qkv": ("qkv", "o"), "gate_up": ("gate_up", "down")}
+
+
+class Preloader:
+    def __init__(self, config: PreloadConfig) -> None:
+        self._config = config
+        self._tables = {table.table: table for table in config.tables}
+        self._following = dict(zip((t.table for t in config.tables), config.tables[1:], strict=False))
+        self._by_group: dict[tuple[InputKind, int], PreloadTable] = {(t.kind, t.layer): t for t in config.tables}
+        self._policy = _build_policy(config)
+        self._last_layer = -1
+
+    def seen(self, message: InputSeen) -> list[PreloadBundles]:
+        table = self._tables.get(message.table)
+        if table is None:
+            return []
+        if not message.bundles:
+            return self._next_whole(table, message)
+        if self._policy is None:
+            return []
+        if message.layer < self._last_layer:
+            self._policy.begin_position(0)
+        self._last_layer = message.layer
+        active = unpack_ids(message.bundles) // np.uint32(table.layers)
+        values = np.frombuffer(message.values, "<f4") if message.values else None
+        self._policy.observe(Seen(message.layer, table.kind, active, values))
+        if message.layer != table.layer:  # the next group is told once, by the first layer: later is better, and late
+            return []
+        return [
+            preload
+            for kind in TOLD_BY.get(table.kind, ())
+            for preload in self._next_group(kind, table, message, len(active))
+        ]
+
+    def _next_whole(self, table: PreloadTable, message: InputSeen) -> list[PreloadBundles]:
+        following = self._following.get(table.table)
+        if following is None or message.layer != table.layer:
+            return []
+        return _messages(message.epoch, following, np.arange(following.channels * following.layers, dtype=np.uint32))
+
+    def _next_group(
+        self, kind: InputKind, table: PreloadTable, message: InputSeen, active: int
+    ) -> list[PreloadBundles]:
+        target = self._by_group.get((kind, table.layer + table.layers))
+        if target is None or self._policy is None:
+            return []
+        layers = range(target.layer, target.layer + target.layers)
+        scores = group_score(self._policy, layers, kind, message.layer)
+        if scores is None:
+            return []
+        budget = int(self._config.share * active * target.channels / table.channels)
+        channels = choose_channels(scores, budget).channels
+        places = np.arange(target.layers, dtype=np.uint32)
+        bundles: U32 = (channels[:, None] * np.uint32(target.layers) + places).reshape(-1)
+        return _messages(message.epoch, target, bundles)
+
+
+def _messages(epoch: int, table: PreloadTable, bundles: U32) -> list[PreloadBundles]:
+    """Small enough for many to be on the link."""
+    return [
+        PreloadBundles(epoch, table.table, pack_ids(bundles[i : i + MESSAGE_BUNDLES]))
+        for i in range(0, len(bundles), MESSAGE_BUNDLES)
+    ]
+
+
+def _build_policy(config: PreloadConfig) -> PreloadPolicy | None:
+    channels: dict[InputKind, int] = {table.kind: table.channels for table in config.tables}
+    if config.kind == "none" or not channels:
+        return None
+    previous = PreviousTokenPolicy(channels)
+    recent = PopularityPolicy(channels, config.layer_count, decay=RECENT, prior={})
+    match config.kind:
+        case "previous-token":
+            return previous
+        case "popularity":
+            return PopularityPolicy(channels, config.layer_count, decay=1.0, prior={})
+        case "cross-layer":
+            residual: PreloadPolicy = CrossLayerPolicy(channels)
+        case "scaled":
+            kinds = [kind for kind in INPUT_KINDS if kind in ("qkv", "gate_up")]
+            residual = ScaledCrossLayerPolicy(channels, config.layer_count, kinds, decay=MEANS, prior={})
+    return BestPerInputPolicy({"qkv": residual, "gate_up": residual, "o": previous, "down": recent})

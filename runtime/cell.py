@@ -32,6 +32,7 @@ from tidemill.runtime.start_times import StartClock
 from tidemill.runtime.tuning.saved_processes import remember_processes
 from tidemill.runtime.tuning.saved_rates import find_rates
 from tidemill.storage.arena_plan import streamed_ranges
+from tidemill.storage.bundle_plan import PRELOAD_SHARE, READ_AHEAD_SHARE
 from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.devices.huge_pages import round_up
 from tidemill.storage.manifest import Extent, Manifest, Role
@@ -126,6 +127,7 @@ def measure_demands(
         + _evaluation_bytes(manifest, options, lab),
         link_bytes=sum(link.capacity_bytes for link in LINKS),
         bounce_bytes=options.io_depth * round_up(max(bounced, default=0)),
+        preload_share=READ_AHEAD_SHARE if options.preload == "none" else PRELOAD_SHARE,
         residency_bytes=RESIDENCY_BYTES * sum(t.bundle_count for t in manifest.tables if t.is_self_contained),
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tidemill.storage.arena_plan import ArenaPlan, ArenaTooSmallError, plan_arena
+from tidemill.storage.bundle_plan import READ_AHEAD_SHARE
 from tidemill.storage.manifest import Manifest
 
 MIB = 1024 * 1024
@@ -34,6 +35,7 @@ class Demands:
     link_bytes: int
     bounce_bytes: int  # the reader's buffers for compressed or unaligned reads
     residency_bytes: int = 0  # what the arena notes of every single bundle
+    preload_share: float = READ_AHEAD_SHARE  # of the room for single bundles
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def plan_ledger(manifest: Manifest, demands: Demands, *, ceiling_bytes: int | No
             raise CeilingTooSmallError(_arena_text(ceiling_bytes, arena_bytes, room_bytes))
         wanted_bytes = min(wanted_bytes, room_bytes)
     try:
-        plan = plan_arena(manifest, wanted_bytes)
+        plan = plan_arena(manifest, wanted_bytes, preload_share=demands.preload_share)
     except ArenaTooSmallError as error:
         if arena_bytes is not None and (ceiling_bytes is None or arena_bytes <= room_bytes):
             raise CeilingTooSmallError(

@@ -11,7 +11,8 @@ import msgspec
 
 from tidemill.storage.manifest import ALIGNMENT_BYTES, Manifest, Table
 
-PRELOAD_SHARE = 0.25  # of what is left beside reserves and locked layers
+PRELOAD_SHARE = 0.25  # of what is left beside reserves and locked layers: room for what is read ahead
+READ_AHEAD_SHARE = 0.05  # where nothing is preloaded: a dense step still reads its next table ahead
 
 
 class BundlePool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

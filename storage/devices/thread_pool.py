@@ -23,6 +23,7 @@ from tidemill.storage.devices.shard_files import ShardFiles
 from tidemill.storage.errors import StorageError
 from tidemill.storage.manifest import ALIGNMENT_BYTES
 
+POPULATE_BYTES = 1 << 20  # at a time, for single bundles
 Work = ReadRequest | GatherPart
 
 
@@ -193,6 +194,7 @@ class ThreadPoolDevice:
     def _gather(self, part: GatherPart, bounce: "_Bounce") -> bool:
         """False when it was cancelled on the way."""
         request = part.request
+        self._populate(request, int(request.edges[part.first]), int(request.edges[part.last]))
         for read in range(part.first, part.last):
             if request.ticket in self._cancelled:
                 return False
@@ -203,6 +205,13 @@ class ThreadPoolDevice:
         if request.check_placed is not None:
             request.check_placed(self._arena_bytes, int(request.edges[part.first]), int(request.edges[part.last]))
         return True
+
+    def _populate(self, request: GatherRequest, first: int, last: int) -> None:
+        """Give the slots of these bundles their pages, with those around them: slots of a pool fill up one by one."""
+        starts = request.pool_offset + request.slots[first:last] * request.bundle_bytes
+        for block in np.unique([starts // POPULATE_BYTES, (starts + request.bundle_bytes - 1) // POPULATE_BYTES]):
+            at = int(block) * POPULATE_BYTES
+            self._prefaulter.populate(at, min(POPULATE_BYTES, len(self._arena) - at))
 
 
 class _Gather:

@@ -27,6 +27,7 @@ REPORT = EngineReport(
     flash_retries=0,
     streamed_bytes=3000,
     dropped_bytes=0,
+    bundles=None,
     ledger=(("arena", 100),),
     start_s={"processes": 0.5},
 )

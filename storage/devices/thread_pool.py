@@ -16,7 +16,7 @@ from tidemill.storage.arena_plan import align_up
 from tidemill.storage.checksums import verify_blocks
 from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.devices.device import LoadMode, ReadOutcome, ReadRequest
-from tidemill.storage.devices.gather import GatherPart, GatherRequest, place_read, read_length, split_gather
+from tidemill.storage.devices.gather import GatherPart, GatherPlacer, GatherRequest, split_gather
 from tidemill.storage.devices.huge_pages import huge_page_buffer
 from tidemill.storage.devices.prefault import Prefaulter
 from tidemill.storage.devices.shard_files import ShardFiles
@@ -195,13 +195,16 @@ class ThreadPoolDevice:
         """False when it was cancelled on the way."""
         request = part.request
         self._populate(request, int(request.edges[part.first]), int(request.edges[part.last]))
+        placer = GatherPlacer(request, self._arena_bytes)
+        shards: list[int] = request.shards.tolist()
+        offsets: list[int] = request.offsets.tolist()
         for read in range(part.first, part.last):
             if request.ticket in self._cancelled:
                 return False
-            target = bounce.take(read_length(request, read))
-            shard, offset = int(request.shards[read]), int(request.offsets[read])
-            self._files.fill(shard, offset, request.needed_bytes(read), target)
-            place_read(request, read, target, self._arena_bytes)
+            needed = placer.needed_bytes(read)
+            target = bounce.take(align_up(needed))
+            self._files.fill(shards[read], offsets[read], needed, target)
+            placer.place(read, target)
         if request.check_placed is not None:
             request.check_placed(self._arena_bytes, int(request.edges[part.first]), int(request.edges[part.last]))
         return True

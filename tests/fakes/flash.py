@@ -12,7 +12,7 @@ from tidemill.storage.arena_plan import align_up
 from tidemill.storage.checksums import verify_blocks
 from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.devices.device import LoadMode, ReadOutcome, ReadRequest
-from tidemill.storage.devices.gather import GatherRequest, place_read
+from tidemill.storage.devices.gather import GatherPlacer, GatherRequest
 from tidemill.storage.errors import StorageError
 from tidemill.storage.manifest import Manifest
 
@@ -106,9 +106,10 @@ class FakeFlash:
             request.check(out.data)
 
     def _gather(self, request: GatherRequest) -> None:
+        placer = GatherPlacer(request, self._arena)
         for read, (shard, offset) in enumerate(zip(request.shards.tolist(), request.offsets.tolist(), strict=True)):
-            stored = self._load(shard, offset, request.needed_bytes(read))
-            place_read(request, read, memoryview(stored), self._arena)
+            stored = self._load(shard, offset, placer.needed_bytes(read))
+            placer.place(read, memoryview(stored))
         if request.check_placed is not None:
             request.check_placed(self._arena, 0, len(request.slots))
 

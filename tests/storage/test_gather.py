@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tidemill.storage.devices.gather import GatherRequest, place_read, split_gather
+from tidemill.storage.devices.gather import GatherPlacer, GatherRequest, split_gather
 
 
 def request_of(edges: list[int], starts: list[int], size: int = 64) -> GatherRequest:
@@ -33,6 +33,6 @@ def test_neighbours_and_strays_of_a_read_go_to_their_slots() -> None:
     request = request_of([0, 4], [64, 128, 320, 384])._replace(slots=np.array([3, 0, 1, 5]))
     read = np.arange(448, dtype=np.uint8)
     arena = np.zeros(6 * 64, np.uint8)
-    place_read(request, 0, read.data, arena)
+    GatherPlacer(request, arena).place(0, read.data)
     slots = arena.reshape(6, 64)
     assert [int(slot[0]) if slot.any() else None for slot in slots] == [128, 320 % 256, None, 64, None, 384 % 256]

@@ -18,8 +18,17 @@ from numba import types
 from numba.extending import intrinsic
 
 from tidemill.actors.compute.kernels.elements import llvm_element
+from tidemill.actors.compute.kernels.llvm_code import (
+    I64,
+    LANES,
+    LINE_BYTES,
+    VECTOR,
+    Array,
+    Code,
+    arrays_of,
+    require_flat,
+)
 from tidemill.actors.compute.kernels.planes import HALVES, Exceptions, Planes, each_block, widen_halves
-from tidemill.actors.compute.kernels.tiles import I64, LANES, LINE_BYTES, VECTOR, Array, Code, arrays_of, require_flat
 
 SPAN = [types.int64] * 9
 Vectors = Sequence[ir.Value]

@@ -14,7 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from tidemill.actors.compute.kernels.elements import I16, I32, widen_pairs
-from tidemill.actors.compute.kernels.tiles import I64, LANES, VECTOR, Code, arrays_of, require_flat
+from tidemill.actors.compute.kernels.llvm_code import I64, LANES, VECTOR, Code, arrays_of, require_flat
 
 U8 = npt.NDArray[np.uint8]
 U32 = npt.NDArray[np.uint32]

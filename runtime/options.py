@@ -84,11 +84,27 @@ def check_options(options: EngineOptions, *, explicit_context: bool) -> EngineOp
     for name, value, ok, accepted in checks:
         if not ok:
             raise ValueError(f"{name} is {value}, accepted: {accepted}")
-    if options.selection is not None and LAYOUT_OF[options.selection.policy] != manifest.layout:
+    _check_lossy(options, manifest.layout)
+    return options
+
+
+def _check_lossy(options: EngineOptions, layout: ModelLayout) -> None:
+    """Nothing that was asked for may be without effect."""
+    policy = options.selection.policy if options.selection is not None else None
+    if options.residency != "lfu" and policy is None:
+        raise ValueError(
+            f"residency is {options.residency}, which needs a selection: without one nothing is cached by it"
+        )
+    if options.preload != "none" and policy != "topk":
+        raise ValueError(f"preload is {options.preload}, which needs the selection topk; got {policy or 'none'}")
+    if options.selections and layout != "dense":
+        raise ValueError(
+            f"{options.model} is in layout {layout}; a selection is evaluated on a dense conversion of the same source"
+        )
+    if options.selection is not None and LAYOUT_OF[options.selection.policy] != layout:
         raise ValueError(
             f"--select {options.selection.policy} reads what it computes with bundle by bundle, which needs a model "
-            f"in layout {LAYOUT_OF[options.selection.policy]}; {options.model} is in layout {manifest.layout}. "
+            f"in layout {LAYOUT_OF[options.selection.policy]}; {options.model} is in layout {layout}. "
             f"Convert it: tidemill convert SOURCE {options.model}-{options.selection.policy} "
             f"--layout {LAYOUT_OF[options.selection.policy]}"
         )
-    return options

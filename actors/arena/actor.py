@@ -13,7 +13,7 @@ from tidemill.actors.arena.bundle_store import BundleStore
 from tidemill.actors.arena.bundle_visits import BundleVisits
 from tidemill.actors.arena.config import ArenaConfig
 from tidemill.actors.arena.rows import RowDemand, plan_row_read
-from tidemill.actors.arena.slots import SlotPool, SlotState
+from tidemill.actors.arena.slots import SlotPool, SlotState, ring_pools
 from tidemill.actors.counters import Counter, Counters
 from tidemill.actors.messages import (
     ActorName,
@@ -36,7 +36,6 @@ from tidemill.actors.messages import (
     WantBundles,
 )
 from tidemill.actors.packing import pack_ids, unpack_ids
-from tidemill.storage.arena_plan import ArenaPlan
 from tidemill.storage.ids import ExtentId, SlotId
 from tidemill.storage.manifest import Manifest
 
@@ -65,7 +64,7 @@ class ArenaActor:
         self._counters = counters
         self._tickets_max = config.tickets
         self._epoch = 0
-        self._rings = _ring_pools(plan)
+        self._rings = ring_pools(plan)
         self._row_pool = SlotPool(plan.locked_slots + plan.ring_slots, plan.row_slots)
         self._pools = (*self._rings, self._row_pool)
         self._unloaded: deque[ExtentId] = deque(sorted(ExtentId(i) for i in plan.locked_extents))
@@ -297,13 +296,3 @@ class ArenaActor:
         assert not occupied & free, "an extent is recorded in a free slot"
         assert len(self._tickets) <= self._tickets_max + self._plan.row_slots, "more tickets than the links can answer"
         assert not any(self._plan.is_locked(i) for i in self._wanted), "a locked extent is wanted in the ring"
-
-
-def _ring_pools(plan: ArenaPlan) -> tuple[SlotPool, ...]:
-    """The slots of each ring, by plane."""
-    pools: list[SlotPool] = []
-    first = plan.locked_slots
-    for ring in plan.rings:
-        pools.append(SlotPool(first, ring.slots))
-        first += ring.slots
-    return tuple(pools)

@@ -5,6 +5,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from tidemill.storage.arena_plan import ArenaPlan
 from tidemill.storage.ids import SlotId
 
 
@@ -74,3 +75,13 @@ class SlotPool:
     def validate(self) -> None:
         """Raises AssertionError when the free list and the states disagree."""
         assert sorted(self._free) == self.slots_in(SlotState.FREE), "free list and slot states disagree"
+
+
+def ring_pools(plan: ArenaPlan) -> tuple[SlotPool, ...]:
+    """The slots of each ring, by plane."""
+    pools: list[SlotPool] = []
+    first = plan.locked_slots
+    for ring in plan.rings:
+        pools.append(SlotPool(first, ring.slots))
+        first += ring.slots
+    return tuple(pools)

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemill.actors.compute.bundle_buffers import BundleBuffers
-from tidemill.actors.compute.kernels import bundle_linear, bundle_neurons, selection
+from tidemill.actors.compute.kernels import bundle_linear, bundle_neurons
+from tidemill.actors.compute.kernels import gates as gate_kernels
 from tidemill.actors.compute.kernels.elements import STORED_DTYPES
 from tidemill.actors.compute.selection.operators import InputKind
 from tidemill.actors.compute.selection.policy import SelectionPolicy
@@ -80,7 +81,7 @@ class BundleLayers:
         gate_up, hidden = buffers.gate_up[:batch], buffers.hidden[:batch]
         yield from self.channels("gate_up", "mlp_in", layer, normed, gate_up)
         begun = perf_counter_ns()
-        selection.activate_halves(gate_up, hidden, self._gelu)
+        gate_kernels.activate_halves(gate_up, hidden, self._gelu)
         self.kernel_ns += perf_counter_ns() - begun
         yield from self.channels("down", "mlp_down", layer, hidden, out)
 
@@ -108,7 +109,7 @@ class BundleLayers:
 
     def activate(self, gates: F32) -> None:
         begun = perf_counter_ns()
-        selection.activate_gates(gates, self._gelu)
+        gate_kernels.activate_gates(gates, self._gelu)
         self.kernel_ns += perf_counter_ns() - begun
 
     def _choose(self, kind: InputKind, layer: int, x: F32, segments: int) -> tuple[I64, bool]:

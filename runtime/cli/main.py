@@ -68,7 +68,7 @@ def run(
     allocation: selection_flags.AllocationFlag = selection_flags.AllocationChoice.greedy,
     residency: selection_flags.Residency = selection_flags.ResidencyChoiceFlag.lfu,
     preload: selection_flags.Preload = selection_flags.PreloadChoice.none,
-    preload_share: selection_flags.PreloadShare = 0.5,
+    preload_share: selection_flags.PreloadShare = None,
     as_json: flags.Json = False,
     csv: flags.Csv = None,
     verbose: flags.Verbose = False,
@@ -81,7 +81,7 @@ def run(
     )
     opening = flags.Opening(
         model, ram, arena, context, threads, load_mode.value, launcher.value, io_depth,
-        selection, residency.value, preload.value, preload_share,
+        selection, residency.value, preload.value, selection_flags.parse_preload_share(preload.value, preload_share),
     )  # fmt: skip
     sampling = flags.SamplingFlags(
         temperature, top_k, top_p, min_p, repeat_penalty, seed, tuple(stop or ()), max_tokens
@@ -115,7 +115,7 @@ def chat(
     allocation: selection_flags.AllocationFlag = selection_flags.AllocationChoice.greedy,
     residency: selection_flags.Residency = selection_flags.ResidencyChoiceFlag.lfu,
     preload: selection_flags.Preload = selection_flags.PreloadChoice.none,
-    preload_share: selection_flags.PreloadShare = 0.5,
+    preload_share: selection_flags.PreloadShare = None,
     verbose: flags.Verbose = False,
 ) -> None:
     """Talk to a model in its own chat template. Ctrl-C stops an answer; Ctrl-D or /exit leaves."""
@@ -126,7 +126,7 @@ def chat(
     )
     opening = flags.Opening(
         model, ram, arena, context, threads, load_mode.value, launcher.value, io_depth,
-        selection, residency.value, preload.value, preload_share,
+        selection, residency.value, preload.value, selection_flags.parse_preload_share(preload.value, preload_share),
     )  # fmt: skip
     sampling = flags.SamplingFlags(
         temperature, top_k, top_p, min_p, repeat_penalty, seed, tuple(stop or ()), max_tokens

@@ -10,6 +10,8 @@ from tidemill.actors.compute.selection.operators import OPERATORS, THINNED_BY, O
 from tidemill.actors.compute.selection.spec import Allocation, SelectionSpec, check_selection
 from tidemill.runtime.calibration.record import Card
 
+DEFAULT_PRELOAD_SHARE = 0.5
+
 
 class SelectChoice(StrEnum):
     topk = "topk"
@@ -90,10 +92,10 @@ Preload = Annotated[
     ),
 ]
 PreloadShare = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--preload-share", envvar="TIDEMILL_PRELOAD_SHARE", min=0.01, max=1.0,
-        help="How much is read ahead, of what a layer computes with.",
+        help="With --preload: how much is read ahead, of what a layer computes with; 0.5 unless told.",
     ),
 ]  # fmt: skip
 
@@ -112,7 +114,11 @@ def parse_selection(flags: SelectionFlags) -> SelectionSpec | None:
     if flags.select is None:
         if flags.sparsity > 0.0:
             raise typer.BadParameter(f"--sparsity {flags.sparsity} needs --select: {', '.join(get_args(PolicyName))}")
+        if flags.operators or flags.allocation != "greedy":
+            raise typer.BadParameter("--operators and --allocation need --select topk")
         return None
+    if flags.select != "topk" and flags.allocation != "greedy":
+        raise typer.BadParameter(f"--allocation {flags.allocation} needs --select topk, got {flags.select}")
     policy = cast(PolicyName, flags.select)
     named = [name.strip() for name in flags.operators.split(",")] if flags.operators else list(OPERATORS)
     unknown = [name for name in named if name not in OPERATORS]
@@ -135,6 +141,13 @@ def parse_selection(flags: SelectionFlags) -> SelectionSpec | None:
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def parse_preload_share(preload: str, share: float | None) -> float:
+    """Raises typer.BadParameter for a share of nothing."""
+    if share is not None and preload == "none":
+        raise typer.BadParameter(f"--preload-share {share} needs --preload")
+    return DEFAULT_PRELOAD_SHARE if share is None else share
 
 
 def lossy_warning(selection: SelectionSpec, card: Card | None, model: Path) -> str:

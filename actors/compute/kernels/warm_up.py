@@ -15,11 +15,11 @@ from tidemill.actors.compute.kernels import (
     attention,
     bundle_linear,
     bundle_neurons,
+    gates,
     linear,
     norm,
     plane_linear,
     row_range,
-    selection,
     two_phase,
 )
 from tidemill.actors.compute.kernels.elements import STORED_DTYPES
@@ -60,33 +60,33 @@ def _warm_bundles(kernel: str, threads: int) -> None:
     joined = np.zeros((threads, 3 * JOINED_NEURONS * BLOCK), np.uint32 if coded else arena.dtype)
     lists = arena, np.zeros(BLOCK, np.uint32), nothing, nothing, 0, 0
     x, sums = np.ones((1, BLOCK), np.float32), np.zeros((MLP_PARTS, 1, BLOCK), np.float32)
-    gates, factors = np.ones((1, BLOCK), np.float32), np.ones((1, 1, BLOCK), np.float32)
+    activated, factors = np.ones((1, BLOCK), np.float32), np.ones((1, 1, BLOCK), np.float32)
     if kernel.endswith(NEURONS):
         scratch = np.zeros((MLP_PARTS, 3 * JOINED_NEURONS), np.float32)
-        bundle_neurons.add_neurons(*lists, 3, x, gates, joined, scratch, sums, False)
+        bundle_neurons.add_neurons(*lists, 3, x, activated, joined, scratch, sums, False)
     else:
         gathered = np.zeros((threads, JOINED_CHANNELS), np.float32)
         bundle_linear.add_channels(*lists, np.array([BLOCK]), factors, 1, joined, gathered, sums, 0, BLOCK, threads)
-        selection.activate_halves(np.ones((1, 2 * BLOCK), np.float32), gates, False)
+        gates.activate_halves(np.ones((1, 2 * BLOCK), np.float32), activated, False)
         bundle_linear.close_parts(sums, x[:, :])
-    selection.activate_gates(gates, False)
+    gates.activate_gates(activated, False)
 
 
 def _warm_selection(kind: str, threads: int) -> None:
     """The kernels of steps that select, on a table of no neurons and one row."""
     zero, x = np.zeros(2, np.int64), np.ones((1, BLOCK), np.float32)
-    gates, ups = np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32)
+    gate, ups = np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32)
     out, sums = np.zeros((1, 1), np.float32), np.zeros((MLP_PARTS, 1, BLOCK), np.float32)
     joined = np.zeros((threads, 3 * JOINED_NEURONS * BLOCK // 2), np.uint32)
     if kind in PLANES_OF:
         rows = joined.view(PLANES_OF[kind])
         table = np.zeros(4 * BLOCK, np.uint8), np.zeros(BLOCK, np.uint32), zero, zero, zero, zero, 0, 2
-        two_phase.neurons_planes(*table, x, x, rows, gates, ups, False)
+        two_phase.neurons_planes(*table, x, x, rows, gate, ups, False)
         two_phase.add_downs_planes(*table, ups, 1, rows, sums)
         row_range.row_dot_range_planes(*table, x, rows, out, threads, 0, 1)
     else:
         weights = np.zeros(BLOCK, STORED_DTYPES[kind])
-        two_phase.neurons(weights, zero, zero, zero, 0, 1, x, x, joined.view(weights.dtype), gates, ups, False)
+        two_phase.neurons(weights, zero, zero, zero, 0, 1, x, x, joined.view(weights.dtype), gate, ups, False)
         two_phase.add_downs(weights, zero, zero, zero, 0, 1, ups, 1, sums)
         row_range.row_dot_range(weights, zero, zero, zero, 0, 1, x, out, threads, 0, 1)
 

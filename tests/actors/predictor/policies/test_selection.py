@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,12 +6,7 @@ from tests.contracts.preload_policy import CHANNELS, LAYERS
 from tidemill.actors.predictor.policies.cross_layer import CrossLayerPolicy
 from tidemill.actors.predictor.policies.policy import InputKind, Seen
 from tidemill.actors.predictor.policies.popularity import PopularityPolicy
-from tidemill.actors.predictor.policies.selection import (
-    bundle_budget,
-    choose_channels,
-    group_score,
-    plan_group_preload,
-)
+from tidemill.actors.predictor.policies.selection import choose_channels, group_score
 
 
 @given(scores=st.lists(st.integers(-3, 3), min_size=1, max_size=40), budget=st.integers(-1, 45))
@@ -33,8 +27,9 @@ def test_a_group_shares_the_channels_that_most_of_its_layers_use() -> None:
     policy = PopularityPolicy(CHANNELS, LAYERS, decay=1.0, prior={})
     policy.observe(uses(2, "o", 1, 4))
     policy.observe(uses(3, "o", 4, 6))
-    (plan,) = plan_group_preload(policy, range(2, 4), 1, {"o": 1})
-    assert (plan.kind, plan.preload.channels.tolist()) == ("o", [4])
+    scores = group_score(policy, range(2, 4), "o", 1)
+    assert scores is not None
+    assert choose_channels(scores, 1).channels.tolist() == [4]
 
 
 def test_no_layer_of_a_group_outvotes_the_others() -> None:
@@ -47,24 +42,8 @@ def test_no_layer_of_a_group_outvotes_the_others() -> None:
     assert np.argmax(scores) == 5
 
 
-def test_inputs_that_nothing_is_known_of_or_without_a_budget_are_left_out() -> None:
+def test_a_group_that_nothing_is_known_of_has_no_score() -> None:
     policy = CrossLayerPolicy(CHANNELS)
     policy.observe(uses(1, "qkv", 2))
-    policy.observe(uses(1, "down", 2))
-    plans = plan_group_preload(policy, range(2, 4), 1, {"qkv": 3, "o": 3, "down": 0})
-    assert [plan.kind for plan in plans] == ["qkv"]
-
-
-def test_group_0_is_refused() -> None:
-    with pytest.raises(ValueError, match="lock it"):
-        plan_group_preload(CrossLayerPolicy(CHANNELS), range(2), 0, {"qkv": 1})
-
-
-def test_a_group_that_is_known_already_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"layers 2\.\.3 are not above layer 2"):
-        plan_group_preload(CrossLayerPolicy(CHANNELS), range(2, 4), 2, {"qkv": 1})
-
-
-def test_a_budget_of_bytes_counts_a_channel_for_all_layers_of_the_group() -> None:
-    assert bundle_budget(4096, 512, 4) == 2
-    assert bundle_budget(-1, 512, 4) == 0
+    assert group_score(policy, range(2, 4), "qkv", 1) is not None
+    assert group_score(policy, range(2, 4), "o", 1) is None

@@ -1,0 +1,67 @@
+"""No flag of a lossy mode may be without effect: what cannot have one is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import typer
+
+from tests.fakes.layouts import write_blocky_model
+from tidemill.actors.compute.selection.spec import SelectionSpec
+from tidemill.runtime.cli.selection_flags import SelectionFlags, parse_preload_share, parse_selection
+from tidemill.runtime.options import EngineOptions, check_options
+from tidemill.storage.convert.tables import LayoutChoice
+
+TOPK = SelectionSpec(policy="topk", sparsity=0.5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (SelectionFlags(0.3, None, "", "greedy"), "--sparsity"),
+        (SelectionFlags(0.0, None, "q,k", "greedy"), "--operators"),
+        (SelectionFlags(0.0, None, "", "uniform"), "--allocation"),
+        (SelectionFlags(0.5, "gate", "", "uniform"), "--allocation"),
+    ],
+)
+def test_flags_without_their_policy_are_refused(flags: SelectionFlags, named: str) -> None:
+    with pytest.raises(typer.BadParameter, match=named):
+        parse_selection(flags)
+
+
+def test_a_share_needs_something_to_preload() -> None:
+    assert parse_preload_share("none", None) == parse_preload_share("scaled", None) == 0.5
+    assert parse_preload_share("scaled", 0.2) == 0.2
+    with pytest.raises(typer.BadParameter, match="--preload"):
+        parse_preload_share("none", 0.2)
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> EngineOptions:
+    model = tmp_path_factory.mktemp("layouts") / "channels"
+    write_blocky_model(model, LayoutChoice("input-channel", 1))
+    return EngineOptions(
+        model=model, ram_bytes=None, arena_bytes=None, context=64, threads=1, load_mode="direct",
+        launcher="in-process", io_depth=2, selection=TOPK,
+    )  # fmt: skip
+
+
+def test_a_selection_runs_on_its_layout_alone(options: EngineOptions, tmp_path: Path) -> None:
+    assert check_options(replace(options, preload="scaled", residency="lru"), explicit_context=True)
+    gate = SelectionSpec(policy="gate", sparsity=0.5)
+    with pytest.raises(ValueError, match="layout gate-first"):
+        check_options(replace(options, selection=gate), explicit_context=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"selection": None, "residency": "lru"}, "residency is lru"),
+        ({"selection": None, "preload": "scaled"}, "preload is scaled"),
+        ({"selection": SelectionSpec(policy="neuron", sparsity=0.5), "preload": "scaled"}, "preload is scaled"),
+        ({"selection": None, "selections": (TOPK,)}, "dense conversion"),
+    ],
+)
+def test_what_could_have_no_effect_is_refused(options: EngineOptions, changes: dict[str, object], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        check_options(replace(options, **changes), explicit_context=True)  # type: ignore[arg-type]

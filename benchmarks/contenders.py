@@ -39,7 +39,10 @@ class Decoded:
     token_s: tuple[float, ...]
     load_s: float | None
     bytes_read_per_token: float | None = None
-    flash_bytes_per_s: float | None = None
+    flash_bytes_per_s: float | None = None  # while reads were under way
+    stall_s_per_token: float | None = None
+    compute_s_per_token: float | None = None
+    management_s_per_token: float | None = None
 
 
 class Contender(Protocol):
@@ -84,6 +87,9 @@ class Tidemill:
             load_s=None,
             bytes_read_per_token=summary["bytes_read_per_token"],
             flash_bytes_per_s=summary["flash_bytes_per_s"],
+            stall_s_per_token=summary["stall_s_per_token"],
+            compute_s_per_token=summary["compute_s_per_token"],
+            management_s_per_token=summary["management_s_per_token"],
         )
 
     def problem(self) -> str:

@@ -14,8 +14,9 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
@@ -24,9 +25,18 @@ from rich.console import Console
 
 from benchmarks import plot
 from benchmarks.contenders import AccelerateDisk, Contender, LlamaCpp, Task, Tidemill
-from benchmarks.floor import floor_s_per_token, measure_dram_bytes_per_s
-from benchmarks.measure import Point, run_once
-from benchmarks.report import RoundRow, SummaryRow, as_table, round_row, summarise, throttle_text
+from benchmarks.floor import floor_s_per_token, measure_dram_bytes_per_s, measure_flash_bytes_per_s
+from benchmarks.measure import Point, Run, run_once
+from benchmarks.report import (
+    ModelBytes,
+    RoundRow,
+    SummaryRow,
+    as_parts_table,
+    as_table,
+    round_row,
+    summarise,
+    throttle_text,
+)
 from tidemill.runtime.catalog import resolve_model
 from tidemill.runtime.sizes import parse_size
 from tidemill.runtime.text.tokenizer import TextTokenizer
@@ -75,23 +85,33 @@ def compare(arguments: argparse.Namespace, model: Model, contenders: Sequence[Co
     points = [Point(c, t) for t in arguments.throttles for c in _ceilings(arguments.ceilings, model.whole_bytes)]
     rows: list[RoundRow] = []
     expected: tuple[int, ...] = ()
+    size = ModelBytes(model.whole_bytes, model.token_bytes / arguments.dram_rate)
     with tempfile.TemporaryDirectory(prefix="tidemill-bench-", dir=arguments.scratch) as scratch:
         task = _task(arguments, model, Path(scratch))
         turns = [(p, n, c) for p in points for n in range(arguments.rounds) for c in contenders]
         for turn, (point, number, contender) in enumerate(turns):
             given = Task(**{**vars(task), "ceiling_bytes": point.ceiling_bytes})
-            run = run_once(contender, given, point, arguments.timeout)
+            run = _run(contender, given, point, arguments)
             if not expected and contender is contenders[0] and run.decoded:
                 expected = run.decoded.token_ids
-            row = round_row((contender.name, contender.weights), point, model.whole_bytes, number, run, expected)
+            row = round_row((contender.name, contender.weights), point, size, number, run, expected)
             rows.append(row)
             print(json.dumps(asdict(row)), flush=True)
             _tell(f"{turn + 1} of {len(turns)}: {_short(row)}")
     return rows
 
 
+def _run(contender: Contender, task: Task, point: Point, arguments: argparse.Namespace) -> Run:
+    """A drive that many share changes within seconds: its rate is taken before and after, where nothing throttles."""
+    time.sleep(arguments.pause)
+    if point.throttle_bytes_per_s is not None or not isinstance(contender, Tidemill) or point.ceiling_bytes is None:
+        return run_once(contender, task, point, arguments.timeout)
+    before = measure_flash_bytes_per_s(contender.files)
+    run = run_once(contender, task, point, arguments.timeout)
+    return replace(run, drive_bytes_per_s=(before + measure_flash_bytes_per_s(contender.files)) / 2)
+
+
 def summaries_of(arguments: argparse.Namespace, model: Model, rows: Sequence[RoundRow]) -> list[SummaryRow]:
-    dram = arguments.dram_rate or measure_dram_bytes_per_s(arguments.threads)
     rates = [row.flash_bytes_per_s for row in rows if row.flash_bytes_per_s and row.throttle_bytes_per_s is None]
     unthrottled = arguments.flash_rate or max(rates, default=None)
     groups: dict[tuple[int | None, int | None], dict[str, list[RoundRow]]] = {}
@@ -101,7 +121,7 @@ def summaries_of(arguments: argparse.Namespace, model: Model, rows: Sequence[Rou
     summaries: list[SummaryRow] = []
     for (throttle, ceiling), contenders in groups.items():
         first = next(iter(contenders.values()))
-        floor_s = floor_s_per_token(model.token_bytes, ceiling, throttle or unthrottled, dram)
+        floor_s = floor_s_per_token(model.token_bytes, ceiling, throttle or unthrottled, arguments.dram_rate)
         name = model.directory.name
         summaries += [
             summarise(own, first=first, floor_s=floor_s, model=name, model_note=model.note)
@@ -179,6 +199,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--timeout", type=float, default=1800.0, help="seconds for one run")
     parser.add_argument("--flash-rate", type=float, help="bytes/s of the drive; default: tidemill's best, unthrottled")
     parser.add_argument("--dram-rate", type=float, help="bytes/s of the memory; default: measured")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds before each run, for drives that throttle")
     parser.add_argument("--scratch", type=Path, help="where offloaded weights and logs go; default: the system's")
     parser.add_argument("--plot", type=Path, help="an .svg or .png to draw")
     parser.add_argument("--smoke", action="store_true", help="one short round without a ceiling: does it run?")
@@ -202,12 +223,14 @@ def main() -> None:
         contenders = _contenders(arguments, model)
     except (StorageError, ValueError, OSError) as error:
         raise SystemExit(f"decode_vs_peers: {error}") from None
+    arguments.dram_rate = arguments.dram_rate or measure_dram_bytes_per_s(arguments.threads)
     rows = compare(arguments, model, contenders)
     summaries = summaries_of(arguments, model, rows)
     for summary in summaries:
         print(json.dumps(asdict(summary)))
     console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else TABLE_COLUMNS)
     console.print(as_table(summaries))
+    console.print(as_parts_table(summaries))
     for what in sorted({what for summary in summaries for what in summary.not_imposed}):
         _tell(f"not imposed: {what}")
     if arguments.plot is not None:

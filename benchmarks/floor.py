@@ -2,12 +2,18 @@
 
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from tidemill.runtime.tuning.flash import FlashMeter, FlashPlan
+
 BUFFER_BYTES = 128 << 20  # per thread: far beyond caches
 REPEATS = 8
+READ_BYTES = 2 << 20  # per request: what a streamed extent is read in
+READ_DEPTH = 4
+READ_SECONDS = 1.5
 
 
 def floor_s_per_token(
@@ -37,3 +43,11 @@ def measure_dram_bytes_per_s(threads: int) -> float:
             reader.join()
         best = min(best, time.perf_counter() - begun)
     return threads * BUFFER_BYTES / best
+
+
+def measure_flash_bytes_per_s(model: Path) -> float:
+    """Of a model's shards, read in sequence and directly. Raises DeviceError, FlashTooSmallError."""
+    shards = sorted((model / "shards").glob("*.arrow"))
+    plan = FlashPlan(request_sizes=(READ_BYTES,), depths=(READ_DEPTH,), seconds=READ_SECONDS)
+    rates = FlashMeter(shards, source=model.name).measure(plan, lambda _: None)
+    return rates.points[0].bytes_per_s

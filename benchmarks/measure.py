@@ -38,6 +38,7 @@ class Run:
     limit_hits: int | None
     missing: tuple[str, ...]
     decoded: Decoded | None = None
+    drive_bytes_per_s: float | None = None  # what it gave right before and after; None: not measured
 
     @property
     def decode_s_per_token(self) -> float | None:

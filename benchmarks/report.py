@@ -15,10 +15,20 @@ from tidemill.runtime.sizes import format_size
 PACKAGES = ("tidemill", "numpy", "numba")
 
 
+@dataclass(frozen=True)
+class ModelBytes:
+    """`whole`: in F16, what shares are of. `dram_s_per_token`: what its stored weights take from the memory."""
+
+    whole: int
+    dram_s_per_token: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class RoundRow:
     """One run. `equal_tokens`: how many greedy tokens come before the first that differs from the model's own, those of
-    the first contender's first run; None when nothing was decoded."""
+    the first contender's first run; None when nothing was decoded. `io_s_per_token`: time in which reads were
+    under way, most of it beside computing. `drive_bytes_per_s`: what the drive gave right before and after the run, or
+    the throttle. `own_floor_s_per_token`: what this run's bytes take at least at that rate and at the memory's."""
 
     kind: str = "round"
     contender: str
@@ -41,13 +51,20 @@ class RoundRow:
     limit_hits: int | None
     bytes_read_per_token: float | None
     flash_bytes_per_s: float | None
+    io_s_per_token: float | None
+    stall_s_per_token: float | None
+    compute_s_per_token: float | None
+    management_s_per_token: float | None
+    drive_bytes_per_s: float | None
+    own_floor_s_per_token: float | None
     not_imposed: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SummaryRow:
     """Medians, least and most over the rounds that ended well. `times_first`: s/token over the first contender's.
-    `times_floor`: s/token over the least that the drive and the memory allow any program."""
+    `times_floor`: s/token over the least that the drive and the memory allow any program; `times_own_floor`: over the
+    least for the bytes that it streams itself, each run's over its own, [min, median, max]."""
 
     kind: str = "summary"
     contender: str
@@ -72,21 +89,29 @@ class SummaryRow:
     times_first: float | None
     floor_s_per_token: float
     times_floor: float | None
+    times_own_floor: tuple[float, float, float] | None
+    bytes_read_per_token: float | None
+    io_s_per_token: float | None
+    stall_s_per_token: float | None
+    compute_s_per_token: float | None
+    management_s_per_token: float | None
     not_imposed: tuple[str, ...]
     machine: str
     versions: dict[str, str]
 
 
 def round_row(
-    contender: tuple[str, str], point: Point, whole_bytes: int, number: int, run: Run, expected: Sequence[int]
+    contender: tuple[str, str], point: Point, model: ModelBytes, number: int, run: Run, expected: Sequence[int]
 ) -> RoundRow:
-    """`contender` is its name and weights; shares are of `whole_bytes`; `expected` may be empty: nobody decoded yet."""
+    """`contender` is its name and weights; `expected` may be empty: nobody decoded yet."""
     decoded = run.decoded
+    read, busy_rate = (decoded.bytes_read_per_token, decoded.flash_bytes_per_s) if decoded else (None, None)
+    drive = point.throttle_bytes_per_s or run.drive_bytes_per_s
     return RoundRow(
         contender=contender[0],
         weights=contender[1],
         ceiling_bytes=point.ceiling_bytes,
-        ceiling_share=None if point.ceiling_bytes is None else point.ceiling_bytes / whole_bytes,
+        ceiling_share=None if point.ceiling_bytes is None else point.ceiling_bytes / model.whole,
         throttle_bytes_per_s=point.throttle_bytes_per_s,
         round=number,
         outcome=run.outcome,
@@ -101,8 +126,14 @@ def round_row(
         equal_tokens=count_equal(decoded.token_ids, expected) if decoded and expected else None,
         peak_bytes=run.peak_bytes,
         limit_hits=run.limit_hits,
-        bytes_read_per_token=decoded.bytes_read_per_token if decoded else None,
-        flash_bytes_per_s=decoded.flash_bytes_per_s if decoded else None,
+        bytes_read_per_token=read,
+        flash_bytes_per_s=busy_rate,
+        io_s_per_token=None if read is None or not busy_rate else read / busy_rate,
+        stall_s_per_token=decoded.stall_s_per_token if decoded else None,
+        compute_s_per_token=decoded.compute_s_per_token if decoded else None,
+        management_s_per_token=decoded.management_s_per_token if decoded else None,
+        drive_bytes_per_s=drive,
+        own_floor_s_per_token=None if read is None or not drive else max(read / drive, model.dram_s_per_token),
         not_imposed=run.missing,
     )
 
@@ -141,10 +172,48 @@ def summarise(
         times_first=middle / base if middle and base else None,
         floor_s_per_token=floor_s,
         times_floor=middle / floor_s if middle else None,
+        times_own_floor=_spread(_values(rows, _times_own_floor)),
+        bytes_read_per_token=_middle(rows, lambda row: row.bytes_read_per_token),
+        io_s_per_token=_middle(rows, lambda row: row.io_s_per_token),
+        stall_s_per_token=_middle(rows, lambda row: row.stall_s_per_token),
+        compute_s_per_token=_middle(rows, lambda row: row.compute_s_per_token),
+        management_s_per_token=_middle(rows, lambda row: row.management_s_per_token),
         not_imposed=tuple(sorted({what for row in rows for what in row.not_imposed})),
         machine=f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
         versions={name: importlib.metadata.version(name) for name in PACKAGES},
     )
+
+
+def _times_own_floor(row: RoundRow) -> float | None:
+    decode, floor = row.decode_s_per_token, row.own_floor_s_per_token
+    return decode / floor if decode and floor else None
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float, float] | None:
+    return (min(values), median(values), max(values)) if values else None
+
+
+def as_parts_table(summaries: Sequence[SummaryRow]) -> Table:
+    """Where a token's time goes, of the contenders that say."""
+    table = Table(
+        "ceiling", "reads", "contender", "MB read", "I/O", "stall", "compute", "management", "s/token",
+        "× own floor (min to max)", title="where a token's time goes, s", box=None, pad_edge=False,
+    )  # fmt: skip
+    for row in summaries:
+        if row.stall_s_per_token is None or row.decode_s_per_token is None:
+            continue
+        times = (row.io_s_per_token, row.stall_s_per_token, row.compute_s_per_token, row.management_s_per_token)
+        own = row.times_own_floor
+        table.add_row(
+            ceiling_text(row),
+            throttle_text(row.throttle_bytes_per_s),
+            row.contender,
+            f"{(row.bytes_read_per_token or 0) / 1e6:.0f}",
+            *("-" if time is None else f"{time:.3f}" for time in times),
+            f"{row.decode_s_per_token:.3f}",
+            "-" if own is None else f"{own[1]:.2f} ({own[0]:.2f} to {own[2]:.2f})",
+        )
+    return table
 
 
 def as_table(summaries: Sequence[SummaryRow]) -> Table:

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.measure import Point
-from benchmarks.report import SummaryRow, as_table, count_equal, summarise
+from benchmarks.report import SummaryRow, as_parts_table, as_table, count_equal, summarise
 from tests.benchmarks.fake_runs import row_of, run_of
 
 OURS = [row_of("tidemill", run_of(9.0, seconds, seconds, 50.0), number=i) for i, seconds in enumerate([2.0, 1.0, 4.0])]
@@ -46,6 +46,33 @@ def test_rounds_that_ended_badly_are_counted_and_left_out_of_the_median() -> Non
     summary = summarise(rows, first=rows, floor_s=0.5, model="m", model_note="")
     assert summary.decode_s_per_token == 2.0
     assert "1 bad" in text_of(summary)
+
+
+def test_a_runs_own_floor_is_what_its_bytes_take_of_the_drive_that_it_had() -> None:
+    rates = (100.0, 200.0, 400.0)  # 50 bytes take 0.5, 0.25, 0.125 s
+    rows = [row_of("tidemill", run_of(9.0, 1.0, read=50.0, drive=rate), number=i) for i, rate in enumerate(rates)]
+    summary = summarise(rows, first=rows, floor_s=0.1, model="m", model_note="")
+    assert summary.times_own_floor == (2.0, 4.0, 8.0)
+    assert (summary.io_s_per_token, summary.stall_s_per_token) == (0.5, 0.3)
+
+
+def test_a_floor_is_never_below_what_the_memory_takes() -> None:
+    row = row_of("tidemill", run_of(9.0, 1.0, read=50.0, drive=1e9))
+    assert row.own_floor_s_per_token == 0.001
+
+
+def test_a_throttle_is_the_drives_rate() -> None:
+    point = Point(ceiling_bytes=500, throttle_bytes_per_s=100)
+    assert row_of("tidemill", run_of(9.0, 1.0, read=50.0), point=point).own_floor_s_per_token == 0.5
+
+
+def test_the_table_of_parts_has_those_who_say_where_their_time_goes() -> None:
+    ours, peer = row_of("tidemill", run_of(9.0, 1.0, read=50.0, drive=100.0)), row_of("peer", run_of(9.0, 1.0))
+    summaries = [summarise([row], first=[ours], floor_s=0.1, model="m", model_note="") for row in (ours, peer)]
+    file = io.StringIO()
+    Console(width=200, file=file).print(as_parts_table(summaries))
+    assert "2.00 (2.00 to 2.00)" in file.getvalue()
+    assert "peer" not in file.getvalue()
 
 
 def test_the_table_says_what_kind_of_model_it_is_and_where_it_ran() -> None:

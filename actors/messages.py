@@ -118,6 +118,18 @@ class WindowEvaluated(_Message, frozen=True, tag=18):
     elapsed_ns: int
 
 
+class ChannelsSelected(_Message, frozen=True, tag=19):
+    """What a policy chose for one position at one layer's input, for a record of the run: a bit for each channel of the
+    table's layer (neuron, for tables of neurons), channel c in bit c % 8 of byte c // 8. Ahead of the step's
+    TokensSampled; only cells that were opened to trace send it."""
+
+    step: int
+    position: int
+    table: int
+    layer: int
+    channels: bytes
+
+
 # --- compute -> predictor
 
 
@@ -304,7 +316,7 @@ class ReadFailed(_Message, frozen=True, tag=72):
 
 
 EngineToCompute = OpenSequence | RunStep | CancelStep | EvaluateWindow
-ComputeToEngine = TokensSampled | StepProgressed | StepCancelled | StepFailed | WindowEvaluated
+ComputeToEngine = TokensSampled | StepProgressed | StepCancelled | StepFailed | WindowEvaluated | ChannelsSelected
 ComputeToPredictor = LayerEntered | InputSeen | StepAbandoned
 PredictorToArena = WantBundles | PreloadBundles
 ComputeToArena = BundlesReleased | DemandRows | VisitBundles | VisitEnded | SequenceOpened

@@ -21,3 +21,16 @@ def pack_tokens(token_ids: npt.ArrayLike) -> bytes:
 
 def unpack_tokens(packed: bytes) -> list[int]:
     return [int(token) for token in np.frombuffer(packed, dtype="<i4")]
+
+
+def pack_bits(ids: npt.NDArray[np.uint32], count: int) -> bytes:
+    """A bit for each of `count` things, set for `ids`: thing i is bit i % 8 of byte i // 8."""
+    chosen = np.zeros(count, np.bool_)
+    chosen[ids] = True
+    return np.packbits(chosen, bitorder="little").tobytes()
+
+
+def unpack_bits(packed: bytes) -> npt.NDArray[np.uint32]:
+    """The ids whose bits are set, rising."""
+    bits = np.unpackbits(np.frombuffer(packed, np.uint8), bitorder="little")
+    return np.flatnonzero(bits).astype(np.uint32)

@@ -166,6 +166,7 @@ def plan_cell(manifest: Manifest, options: EngineOptions, ledger: Ledger) -> Cel
             threads=options.threads,
             selections=options.selections,
             window=options.window,
+            traces=options.traces,
             decode_selection=options.selection,
         ),
     )

@@ -7,6 +7,7 @@ from time import perf_counter_ns
 from tidemill.actors.counters import Counter
 from tidemill.actors.messages import (
     CancelStep,
+    ChannelsSelected,
     ComputeToEngine,
     EvaluateWindow,
     OpenSequence,
@@ -18,13 +19,21 @@ from tidemill.actors.messages import (
     TokensSampled,
     WindowEvaluated,
 )
-from tidemill.actors.packing import pack_tokens, unpack_tokens
+from tidemill.actors.packing import pack_tokens, unpack_bits, unpack_tokens
 from tidemill.runtime.cell import Cell, open_cell
-from tidemill.runtime.events import GenerationEvent, LoadProgressed, PrefillProgressed, StatusText, TokenGenerated
+from tidemill.runtime.events import (
+    ChannelsTraced,
+    GenerationEvent,
+    LoadProgressed,
+    PrefillProgressed,
+    StatusText,
+    TokenGenerated,
+)
 from tidemill.runtime.lab import Lab
 from tidemill.runtime.launchers.launcher import CellClosedError
 from tidemill.runtime.options import EngineOptions
 from tidemill.runtime.report import EngineReport, report_of
+from tidemill.storage.ids import TableId
 from tidemill.storage.manifest import Manifest
 
 RECEIVE_S = 0.1  # how often a waiting engine looks at the load counter
@@ -178,6 +187,8 @@ class Engine:
                 for message in launcher.receive(RECEIVE_S):
                     if isinstance(message, TokensSampled) and message.step == self._step:
                         done = message
+                    elif isinstance(message, ChannelsSelected) and message.step == self._step:
+                        yield _traced(message)
                     elif isinstance(message, StepProgressed):
                         yield PrefillProgressed(message.done, message.total)
                     else:
@@ -217,3 +228,7 @@ class Engine:
                 ended = isinstance(message, StepCancelled | StepFailed | TokensSampled | WindowEvaluated)
                 if ended and message.step == self._step:
                     return
+
+
+def _traced(message: ChannelsSelected) -> ChannelsTraced:
+    return ChannelsTraced(message.position, TableId(message.table), message.layer, unpack_bits(message.channels))

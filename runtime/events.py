@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
+from tidemill.storage.ids import TableId
+
 
 @dataclass(frozen=True, slots=True)
 class StatusText:
@@ -39,4 +44,15 @@ class TokenGenerated:
     logits_checksum: int  # xxh3_64 of the f32 logits: what "equal bits" is checked with
 
 
-GenerationEvent = LoadProgressed | PrefillProgressed | TokenGenerated
+@dataclass(frozen=True, slots=True)
+class ChannelsTraced:
+    """What one position was computed with at one table of one layer: channels, or neurons, rising. Comes before the
+    token that the position led to, from engines that were opened to trace."""
+
+    position: int
+    table: TableId
+    layer: int
+    channels: npt.NDArray[np.uint32]
+
+
+GenerationEvent = LoadProgressed | PrefillProgressed | TokenGenerated | ChannelsTraced

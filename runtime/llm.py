@@ -52,6 +52,7 @@ class LLM:
         residency: ResidencyKind = "lfu",
         preload: PreloadKind = "none",
         preload_share: float = 0.5,
+        traces: bool = False,
         on_status: Callable[[StatusText], None] = lambda _: None,
     ) -> "LLM":
         """Open a model by path or name.
@@ -60,7 +61,7 @@ class LLM:
         for none);
         `arena` fixes the arena's size instead of taking what the ceiling leaves; `context` is in tokens (2048, or the
         model's). `selection` is lossy: decoded tokens are computed with a part of the weights, which `residency` keeps
-        and `preload` reads ahead.
+        and `preload` reads ahead; `traces` has a generation's events tell which part that was.
         Raises ValueError for bad values, CeilingTooSmallError, StorageError, ActorDiedError.
         """
         directory = resolve_model(model)
@@ -78,6 +79,7 @@ class LLM:
             residency=residency,
             preload=preload,
             preload_share=preload_share,
+            traces=traces,
         )
         options = check_options(options, explicit_context=context is not None)
         engine = Engine.open(options, on_event=on_status)

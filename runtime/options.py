@@ -41,6 +41,7 @@ class EngineOptions:
     residency: ResidencyKind = "lfu"  # of single bundles
     preload: PreloadKind = "none"  # of the next layer group
     preload_share: float = 0.5  # of the channels that an input is computed with
+    traces: bool = False  # tells with each decoded position what it selected
     selections: tuple[SelectionSpec, ...] = ()  # lossy variants that windows of text are evaluated under
     window: int = 0  # most tokens of such a window; 0: the cell evaluates none
 
@@ -97,6 +98,8 @@ def _check_lossy(options: EngineOptions, layout: ModelLayout) -> None:
         )
     if options.preload != "none" and policy != "topk":
         raise ValueError(f"preload is {options.preload}, which needs the selection topk; got {policy or 'none'}")
+    if options.traces and policy is None:
+        raise ValueError("a trace records what a lossy run computes with: choose it with --select and --sparsity")
     if options.selections and layout != "dense":
         raise ValueError(
             f"{options.model} is in layout {layout}; a selection is evaluated on a dense conversion of the same source"

@@ -69,7 +69,7 @@ class _Table:
         self.pool = cached.pool
         self.layers = len(cached.quotas)
         self.parts = [_residency(choice, cached.channels, quota) for quota in cached.quotas]
-        self.counts = np.zeros((self.layers, len(_fields(NO_COUNTS))), np.int64)  # as they were at the last visit's end
+        self.counts = np.zeros((self.layers, len(_fields(NO_COUNTS))), np.int64)  # as they were last added up
 
 
 def _residency(choice: ResidencyChoice, channels: int, quota: int) -> TableResidency:
@@ -132,6 +132,7 @@ class BundleStore:
         pool, part = self._pools[table.pool], table.parts[place]
         channels = bundles // np.uint32(table.layers)
         found = part.visit(channels, learns=learns)
+        self._take_counts(table, place)
         gathers: list[Gather] = []
         slots = found.slots
         if found.missing.size:
@@ -157,9 +158,7 @@ class BundleStore:
         self._visit = None
         pool, part = self._pools[visit.table.pool], visit.table.parts[visit.place]
         pool.free(part.settle().freed)
-        known, now = visit.table.counts[visit.place], np.array(_fields(part.counts))
-        self._counts += now - known
-        known[:] = now
+        self._take_counts(visit.table, visit.place)
         pool.speculation_left += self._staged.pop((visit.table.id, visit.place), 0)
 
     # --- the predictor's side
@@ -236,7 +235,7 @@ class BundleStore:
 
     @property
     def counts(self) -> ResidencyCounts:
-        """Summed over tables and layers, up to the visit that ended last."""
+        """Summed over tables and layers, hits and misses of the visit under way with them."""
         return ResidencyCounts(*(int(count) for count in self._counts))
 
     def validate(self) -> None:
@@ -245,6 +244,11 @@ class BundleStore:
             part.validate()
         for pool in self._pools:
             pool.stack.validate()
+
+    def _take_counts(self, table: _Table, place: int) -> None:
+        known, now = table.counts[place], np.array(_fields(table.parts[place].counts))
+        self._counts += now - known
+        known[:] = now
 
     def _parts(self) -> Iterable[TableResidency]:
         return (part for table in self._tables.values() for part in table.parts)

@@ -33,6 +33,7 @@ class BundleVisits:
         place = message.layer - self._manifest.tables[message.table].layer
         bundles = unpack_ids(message.bundles)
         gathers = self._store.visit(message.request, message.table, place, bundles, learns=message.learns)
+        self._count()
         return [*self._read(gathers), *self._place()]
 
     def end_visit(self, request: int) -> list[Send]:

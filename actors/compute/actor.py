@@ -81,6 +81,7 @@ class ComputeActor:
         self._clock_ns = clock_ns
         self._evaluation = evaluation
         self._policy = policy
+        self._traces = config.traces
         self._streams = config.plan.ring_slots > 0
         self._epoch = 0
         self._failure: tuple[int, str] | None = None  # epoch, what could not be read in it
@@ -270,12 +271,17 @@ class ComputeActor:
         self._blocked_on = need
         self._blocked_since = self._clock_ns()
         if isinstance(need, BundlesNeeded):
-            return [*self._visits.begin(need, self._epoch), *self._fail_if_blocked()]
+            return [*self._record(need), *self._visits.begin(need, self._epoch), *self._fail_if_blocked()]
         if isinstance(need, RowsNeeded):
             self._request += 1
             demand = DemandRows(self._request, self._epoch, need.table, pack_ids(need.bundles))
             return [Send(ActorName.ARENA, demand), *self._fail_if_blocked()]
         return self._fail_if_blocked()
+
+    def _record(self, need: BundlesNeeded) -> list[Send]:
+        if not self._traces or not isinstance(self._run, StepRun):
+            return []
+        return self._visits.record(need, self._run.message.step, self._run.start)
 
     def _resume(self) -> None:
         assert self._run is not None

@@ -11,4 +11,5 @@ class ComputeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     threads: int
     decode_selection: SelectionSpec | None = None  # lossy: what decoded positions are computed with
     selections: tuple[SelectionSpec, ...] = ()  # lossy variants that windows are evaluated under
+    traces: bool = False  # tells the engine what decoded positions select
     window: int = 0  # most tokens of a window to be evaluated; 0: none will be

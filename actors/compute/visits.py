@@ -5,8 +5,8 @@ import numpy.typing as npt
 
 from tidemill.actors.actor import Send
 from tidemill.actors.compute.step_events import BundlesNeeded
-from tidemill.actors.messages import ActorName, BundlesPlaced, InputSeen, VisitBundles, VisitEnded
-from tidemill.actors.packing import pack_ids, unpack_ids
+from tidemill.actors.messages import ActorName, BundlesPlaced, ChannelsSelected, InputSeen, VisitBundles, VisitEnded
+from tidemill.actors.packing import pack_bits, pack_ids, unpack_ids
 from tidemill.storage.bundle_plan import BundlePlan
 
 
@@ -15,6 +15,7 @@ class Visits:
 
     def __init__(self, plan: BundlePlan) -> None:
         self._plan = plan
+        self._layout_of = {cached.table: (cached.channels, len(cached.quotas)) for cached in plan.tables}
         self._request = 0
         self._need: BundlesNeeded | None = None
 
@@ -27,6 +28,14 @@ class Visits:
         values = b"" if need.values is None else need.values.astype("<f4").tobytes()
         seen = InputSeen(epoch, need.table, need.layer, packed if need.selected else b"", values)
         return [Send(ActorName.ARENA, visit), Send(ActorName.PREDICTOR, seen)]
+
+    def record(self, need: BundlesNeeded, step: int, position: int) -> list[Send]:
+        """What the step selects, for the engine; nothing where it computes with all."""
+        if not need.selected:
+            return []
+        channels, layers = self._layout_of[need.table]
+        bits = pack_bits(need.bundles // np.uint32(layers), channels)
+        return [Send(ActorName.ENGINE, ChannelsSelected(step, position, need.table, need.layer, bits))]
 
     def place(self, message: BundlesPlaced) -> npt.NDArray[np.int64] | None:
         """Byte offsets in the arena, in the order of the visit; None for a visit that was given up."""

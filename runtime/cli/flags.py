@@ -190,6 +190,7 @@ class Opening(NamedTuple):
     residency: str = "lfu"
     preload: str = "none"
     preload_share: float = 0.5
+    traces: bool = False
 
     @property
     def ram_or_none(self) -> str | None:

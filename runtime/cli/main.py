@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from tidemill import __version__
-from tidemill.runtime.cli import flags, model_verbs, quality_verbs, selection_flags
+from tidemill.runtime.cli import flags, model_verbs, quality_verbs, selection_flags, trace_verb
 from tidemill.runtime.cli.errors import report_errors
 
 app = typer.Typer(
@@ -221,6 +221,7 @@ def plan(
 
 app.command("eval")(quality_verbs.eval_)
 app.command()(quality_verbs.calibrate)
+app.command()(trace_verb.trace)
 app.command()(model_verbs.clean)
 
 

@@ -36,6 +36,7 @@ def open_model(opening: Opening, directory: Path, *, context: int | None, quiet:
         residency=cast(ResidencyKind, opening.residency),
         preload=cast(PreloadKind, opening.preload),
         preload_share=opening.preload_share,
+        traces=opening.traces,
         on_status=lambda status: None if quiet else console.print(status.text),
     )
 

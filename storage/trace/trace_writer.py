@@ -1,6 +1,8 @@
 """Writes a trace while a run goes on. Memory stays bounded: rows go out in batches of about BATCH_IDS ids."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -9,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tidemill.storage.errors import FormatError
+from tidemill.storage.errors import DeviceError, FormatError
 from tidemill.storage.trace.header import SelectionInput, TraceHeader
 from tidemill.storage.trace.schema import trace_schema
 
@@ -17,7 +19,8 @@ BATCH_IDS = 1 << 20
 
 
 class TraceWriter:
-    """A context manager: the file gets its name when the block ends well, and is removed when it does not.
+    """A context manager: the file gets its name when the block ends well, and is removed when it does not. What the
+    file system refuses is a DeviceError.
 
     Rows rise by (position, layer, place of the input in the header's `channels`); the ids of a row rise. Anything else
     is a FormatError at once, so a trace that exists can be read.
@@ -37,10 +40,11 @@ class TraceWriter:
         self._buffered_ids = 0
 
     def __enter__(self) -> Self:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.writing")
-        self._file = pa.OSFile(str(self._temporary), "wb")
-        self._writer = pa.ipc.new_file(self._file, self._schema)
+        with self._writing():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = pa.OSFile(str(self._temporary), "wb")
+            self._writer = pa.ipc.new_file(self._file, self._schema)
         return self
 
     def __exit__(
@@ -49,12 +53,12 @@ class TraceWriter:
         try:
             if kind is None:
                 self._flush()
-            self._writer.close()
-            self._file.close()
-            if kind is None:
-                self._temporary.replace(self._path)
+                with self._writing():
+                    self._writer.close()
+                    self._file.close()
+                    self._temporary.replace(self._path)
         finally:
-            if not self._file.closed:
+            with contextlib.suppress(OSError):  # of a file that is removed anyway
                 self._file.close()
             self._temporary.unlink(missing_ok=True)
 
@@ -96,7 +100,19 @@ class TraceWriter:
                 pa.array(offsets), pa.array(np.concatenate(self._selected)), type=schema.field("selected").type
             ),
         ]
-        self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+        with self._writing():
+            self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
         for buffered in (self._positions, self._layers, self._inputs, self._selected):
             buffered.clear()
         self._buffered_ids = 0
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            what = os.strerror(error.errno) if error.errno else str(error)
+            raise DeviceError(
+                f"{self._path}: the trace cannot be written (last row: position {self._last[0]}): {what}; "
+                "free space, or write it elsewhere"
+            ) from None

@@ -1,5 +1,7 @@
 import json
-from collections.abc import Callable, Iterable
+import resource
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidemill.storage.errors import FormatError, StorageError, VersionError
+from tidemill.storage.errors import DeviceError, FormatError, StorageError, VersionError
 from tidemill.storage.trace import trace_reader, trace_writer
 from tidemill.storage.trace.header import SelectionInput, TraceHeader
 from tidemill.storage.trace.schema import METADATA_KEY, trace_schema
@@ -255,3 +257,29 @@ def test_damaged_bytes_give_rows_or_our_error(
 
 def test_the_schema_declares_no_nulls() -> None:
     assert not any(field.nullable for field in trace_schema(HEADER))
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As on a full disk: writing beyond is refused."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("most", [64, 5000])
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace_writer, "BATCH_IDS", 64)
+    rows: list[Row] = [(position, 0, "down", list(range(16))) for position in range(3, 900)]
+    with files_of_at_most(most), pytest.raises(DeviceError, match=r"cannot be written .*: File too large; free space"):
+        write(tmp_path / "a.arrow", rows)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DeviceError, match=r"a\.arrow: the trace cannot be written"):
+        write(tmp_path / "file" / "a.arrow", ROWS)

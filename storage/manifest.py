@@ -216,6 +216,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         """Layers of a group: of all groups but the last, which may have fewer."""
         return self.tables[self.get_table("attn_qkv", 0)].layers
 
+    @property
+    def groups(self) -> Mapping[Role, int]:
+        """How many layers a table of each role spans, where that is more than 1; the last of a role may have fewer."""
+        return {table.role: table.layers for table in self.tables if table.layer == 0 and table.layers > 1}
+
     def permutation_of(self, table: TableId, layer: int) -> TableId | None:
         """The permutation of a table's neurons in one of its layers."""
         first = self.tables[table].permutation

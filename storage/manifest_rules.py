@@ -4,6 +4,7 @@ shapes."""
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import MappingProxyType
 
 from tidemill.storage.codecs.bf16_codes import EXCEPTION_BYTES, EXPONENT_BASE_MAX, EXPONENT_BASE_STEP
 from tidemill.storage.codecs.registry import CODECS
@@ -20,7 +21,7 @@ from tidemill.storage.manifest import (
     Role,
     Table,
 )
-from tidemill.storage.model_layout import Shape, layer_shapes, layers_of, segments_of
+from tidemill.storage.model_layout import Groups, Shape, layer_shapes, layers_of, segments_of
 
 TABLES_MAX = 1 << 16
 EXTENTS_MAX = 1 << 22
@@ -89,7 +90,7 @@ def _check_names(manifest: Manifest) -> None:
 
 
 def expected_tables(
-    spec: DecoderSpec, *, head_apart: bool, layout: ModelLayout = "dense", group: int = 1
+    spec: DecoderSpec, *, head_apart: bool, layout: ModelLayout = "dense", groups: Groups = MappingProxyType({})
 ) -> Iterator[tuple[Role, int, Shape]]:
     """Every table that a decoder needs in a layout, in compute order (permutations are apart): role, (first) layer,
     shape. `head_apart`: the head is a table of its own, as it has to be when it is not tied."""
@@ -112,7 +113,7 @@ def expected_tables(
     embed: Shape = ("output-row", spec.vocab_size, hidden)
     if head_apart:
         yield "embed", MODEL_LAYER, embed
-    yield from layer_shapes(spec, layout, group=group)
+    yield from layer_shapes(spec, layout, groups)
     yield ("head" if head_apart else "embed"), MODEL_LAYER, embed
 
 
@@ -124,16 +125,16 @@ def _check_tables(manifest: Manifest) -> None:
     spanned = sum(table.layers for table in manifest.tables)
     _require(spanned <= 2 * TABLES_MAX, f"tables of {spanned} layers in all, expected at most {2 * TABLES_MAX}")
     _require(all(table.planes for table in manifest.tables), "a table has no planes")
-    layout, group = manifest.layout, manifest.group
+    layout, groups = manifest.layout, manifest.groups
     head_apart = not spec.tied_head or manifest.find_table("head") is not None
-    expected = list(expected_tables(spec, head_apart=head_apart, layout=layout, group=group))
+    expected = list(expected_tables(spec, head_apart=head_apart, layout=layout, groups=groups))
     present = [table for table in manifest.tables if table.role != "permutation"]
     _require(len(present) == len(expected), f"{len(present)} tables, the decoder needs {len(expected)}")
     for table, (role, layer, shape) in zip(present, expected, strict=True):
         got = (table.role, table.layer, (table.layout, table.bundle_count, table.bundle_elements))
         _require(got == (role, layer, shape), f"a table is {got}, expected {(role, layer, shape)} at its place")
         segments = segments_of(spec, layout, role)
-        layers = layers_of(spec, layout, layer, group=group) if segments else 1
+        layers = layers_of(spec, role, layer, groups)
         _require(
             (table.layers, table.segments, table.is_self_contained) == (layers, segments, bool(segments)),
             f"{role} of layer {layer} has {table.layers} layers and rows of {table.segments} in "

@@ -3,14 +3,14 @@
 | layout | tables of a layer, in compute order | bundle |
 |---|---|---|
 | dense | attn_qkv, attn_out, mlp | row, row, neuron |
-| input-channel | attn_qkv, attn_out, mlp_in, mlp_down, each of a whole layer group | input channel |
+| input-channel | attn_qkv, attn_out, mlp_in, mlp_down; the first and third of a whole layer group | input channel |
 | gate-first | attn_qkv, attn_out, mlp_gate, mlp_updown | row, row, row, neuron |
 | neuron | attn_qkv, attn_out, mlp | row, row, neuron |
 
 Bundles of input channels, of `mlp_updown`, and of `mlp` in layout neuron are self-contained.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import get_args
 
 from tidemill.storage.decoder_spec import DecoderSpec
@@ -18,17 +18,22 @@ from tidemill.storage.manifest import Layout, ModelLayout, Role
 
 MODEL_LAYOUTS: tuple[ModelLayout, ...] = get_args(ModelLayout)
 Shape = tuple[Layout, int, int]  # layout, bundle count, elements per bundle
+Groups = Mapping[Role, int]  # how many layers a table of a role spans, where that is not 1
+# What reads the residual stream: its active channels in one layer are mostly those of the next ones. Those of attn_out
+# and mlp_down tell nothing of another layer, so a read for several would bring in vain what it brings for the others.
+GROUPED_ROLES: tuple[Role, ...] = ("attn_qkv", "mlp_in")
 
 
-def layer_shapes(spec: DecoderSpec, layout: ModelLayout, *, group: int) -> Iterator[tuple[Role, int, Shape]]:
-    """The matrices of all layers in compute order: role, first layer, shape. `group` layers share a table in layout
-    input-channel; elsewhere it has no meaning."""
+def layer_shapes(spec: DecoderSpec, layout: ModelLayout, groups: Groups) -> Iterator[tuple[Role, int, Shape]]:
+    """The matrices of all layers in the order of their first use: role, first layer, shape. `groups` matter to layout
+    input-channel alone."""
     hidden, ff = spec.hidden_size, spec.ff_size
     if layout == "input-channel":
-        for first in range(0, spec.layer_count, group):
-            layers = layers_of(spec, layout, first, group=group)
+        for layer in range(spec.layer_count):
             for role, inputs in _channels(spec):
-                yield role, first, (layout, inputs * layers, sum(segments_of(spec, layout, role)))
+                if layer % groups.get(role, 1) == 0:
+                    count = inputs * layers_of(spec, role, layer, groups)
+                    yield role, layer, (layout, count, sum(segments_of(spec, layout, role)))
         return
     for layer in range(spec.layer_count):
         yield "attn_qkv", layer, ("output-row", spec.qkv_size, hidden)
@@ -40,9 +45,9 @@ def layer_shapes(spec: DecoderSpec, layout: ModelLayout, *, group: int) -> Itera
             yield "mlp", layer, ("neuron", ff, 3 * hidden)
 
 
-def layers_of(spec: DecoderSpec, layout: ModelLayout, first: int, *, group: int) -> int:
-    """Layers of the group that begins with layer `first`; the last one of a model may be ragged."""
-    return min(group, spec.layer_count - first) if layout == "input-channel" else 1
+def layers_of(spec: DecoderSpec, role: Role, first: int, groups: Groups) -> int:
+    """Layers of the table of a role that begins with layer `first`; the last group of a model may be ragged."""
+    return min(groups.get(role, 1), spec.layer_count - first)
 
 
 def segments_of(spec: DecoderSpec, layout: ModelLayout, role: Role) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from tidemill.storage.decoder_spec import DecoderSpec
 from tidemill.storage.errors import SourceError
 from tidemill.storage.manifest import ELEMENT_BYTES, MODEL_LAYER, Element, ModelLayout, Plane, Role, Table
 from tidemill.storage.manifest_rules import ORDERED_ROLES, expected_tables
-from tidemill.storage.model_layout import Shape, layers_of, segments_of
+from tidemill.storage.model_layout import GROUPED_ROLES, Groups, Shape, layers_of, segments_of
 
 EMBED_BLOCK_BYTES = 65536  # what reading one embedding row costs on flash; smaller reads cost nearly the same
 SAMPLED_ROWS = 32  # of a tensor looked at to choose its codec
@@ -24,10 +24,15 @@ AUTO_CODEC = "auto"
 
 
 class LayoutChoice(NamedTuple):
-    """How a conversion lays the matrices of the layers out. `group`: layers a table of layout input-channel spans."""
+    """How a conversion lays the matrices of the layers out. `group`: layers that a table of GROUPED_ROLES spans in
+    layout input-channel."""
 
     layout: ModelLayout
     group: int
+
+    @property
+    def groups(self) -> Groups:
+        return dict.fromkeys(GROUPED_ROLES, self.group) if self.group > 1 else {}
 
 
 DENSE = LayoutChoice("dense", 1)
@@ -103,9 +108,9 @@ def plan_tables(
     # A head in planes, or compressed, cannot be read by single rows: the embedding then has a table of its own.
     chosen = _choose_codec(source, codec, "embed", MODEL_LAYER, [spec.hidden_size])
     head_apart = not spec.tied_head or chosen != "raw"
-    for role, layer, shape in expected_tables(spec, head_apart=head_apart, layout=choice.layout, group=choice.group):
+    for role, layer, shape in expected_tables(spec, head_apart=head_apart, layout=choice.layout, groups=choice.groups):
         segments = segments_of(spec, choice.layout, role)
-        layers = layers_of(spec, choice.layout, layer, group=choice.group) if segments else 1
+        layers = layers_of(spec, role, layer, choice.groups)
         names = [name for place in range(layers) for name in tensors_of(spec, role, layer + place)]
         element = _check_tensors(source, names, expected_shapes(spec, role) * layers)
         needed.update(names)

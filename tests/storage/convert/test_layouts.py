@@ -29,7 +29,7 @@ from tidemill.storage.convert.neuron_order import NeuronOrder, order_by_frequenc
 from tidemill.storage.convert.tables import LayoutChoice, plan_tables
 from tidemill.storage.errors import CorruptDataError, SourceError
 from tidemill.storage.ids import TableId
-from tidemill.storage.manifest import MODEL_LAYER, Manifest, ModelLayout
+from tidemill.storage.manifest import MODEL_LAYER, Manifest, ModelLayout, Role
 from tidemill.storage.manifest_file import load_manifest, verify_model
 from tidemill.storage.model_writer import write_model
 from tidemill.storage.shard_reader import read_permutation, read_table
@@ -101,11 +101,14 @@ def test_what_is_stored_is_the_source(tmp_path: Path, choice: LayoutChoice, laye
     assert coded == (set() if choice.layout == "dense" else {bundles})
 
 
-def test_tables_of_a_group_follow_one_another_by_group(tmp_path: Path) -> None:
+def test_tables_stand_by_their_first_use_and_only_inputs_alike_across_layers_share_one(tmp_path: Path) -> None:
     manifest, _ = write(tmp_path / "m", LayoutChoice("input-channel", 3), {})
     found = [(table.role, table.layer, table.layers) for table in manifest.tables if table.segments]
-    roles = ("attn_qkv", "attn_out", "mlp_in", "mlp_down")
-    assert found == [(role, first, layers) for first, layers in ((0, 3), (3, 1)) for role in roles]
+    assert found == [
+        ("attn_qkv", 0, 3), ("attn_out", 0, 1), ("mlp_in", 0, 3), ("mlp_down", 0, 1),
+        ("attn_out", 1, 1), ("mlp_down", 1, 1), ("attn_out", 2, 1), ("mlp_down", 2, 1),
+        ("attn_qkv", 3, 1), ("attn_out", 3, 1), ("mlp_in", 3, 1), ("mlp_down", 3, 1),
+    ]  # fmt: skip
     assert manifest.get_table("mlp_in", 1) == manifest.get_table("mlp_in", 0) != manifest.get_table("mlp_in", 3)
     for extent in manifest.extents:
         assert extent.bundle_start % manifest.tables[extent.table].layers == 0, "a channel is cut apart"
@@ -113,14 +116,29 @@ def test_tables_of_a_group_follow_one_another_by_group(tmp_path: Path) -> None:
     assert table.bundles_of(np.array([0, 5]), 2).tolist() == [2, 17]
 
 
+@pytest.mark.parametrize("layers", [[], [1, 2]])
+def test_a_model_all_of_whose_tables_are_grouped_is_read_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: list[int]
+) -> None:
+    roles: tuple[Role, ...] = ("attn_qkv", "attn_out", "mlp_in", "mlp_down")
+    monkeypatch.setattr("tidemill.storage.convert.tables.GROUPED_ROLES", roles)
+    orders = orders_of(layers, WIDE.ff_size)
+    manifest, source = write(tmp_path / "m", LayoutChoice("input-channel", 3), orders)
+    assert load_manifest(tmp_path / "m") == manifest
+    found = [(table.role, table.layer, table.layers) for table in manifest.tables if table.segments]
+    assert found == [(role, first, count) for first, count in ((0, 3), (3, 1)) for role in roles]
+    assert_is(tmp_path / "m", manifest, source.weights, orders)
+
+
 def test_each_layer_of_a_group_has_an_order_of_its_own(tmp_path: Path) -> None:
     orders = orders_of([1, 2], WIDE.ff_size)
     manifest, _ = write(tmp_path / "m", LayoutChoice("input-channel", 3), orders)
     for role in ("mlp_in", "mlp_down"):
-        table = manifest.get_table(role, 2)
         for layer in (1, 2):
+            table = manifest.get_table(role, layer)
             assert np.array_equal(read_permutation(tmp_path / "m", manifest, table, layer), orders[layer])
-        assert np.array_equal(read_permutation(tmp_path / "m", manifest, table, 0), np.arange(WIDE.ff_size))
+        first = manifest.get_table(role, 0)
+        assert np.array_equal(read_permutation(tmp_path / "m", manifest, first, 0), np.arange(WIDE.ff_size))
         assert manifest.tables[manifest.get_table(role, 3)].permutation is None
 
 

@@ -36,6 +36,11 @@ class Counter(IntEnum):
     BUNDLES_WASTED = 18  # preloaded, and not used
     # reader
     GATHERED_BYTES = 19  # of bundles that were asked for; FLASH_BYTES counts what lay between them too
+    # arena: what was read before it was asked for
+    PRELOAD_USEFUL_BYTES = 20  # and then used
+    PRELOAD_WASTED_BYTES = 21  # and then not
+    PRELOAD_CANCELLED_BYTES = 22  # given up before it was read
+    PRELOAD_TOKENS = 23  # tokens of a selection during which the brake let preloads pass
 
 
 def new_counters() -> Counters:

@@ -175,11 +175,13 @@ class WantBundles(_Message, frozen=True, tag=30):
 
 class PreloadBundles(_Message, frozen=True, tag=31):
     """Single bundles of a table that are likely needed soon (packed u32 ids, rising). Speculative: the arena takes what
-    it has room for, and the link may drop it."""
+    it has room for, and the link may drop it. `certain`: a step that computes with everything will need them, so
+    nothing has to be weighed."""
 
     epoch: int
     table: int
     bundles: bytes
+    certain: bool
 
 
 # --- compute -> arena
@@ -284,6 +286,12 @@ class CancelReads(_Message, frozen=True, tag=61):
     tickets: bytes
 
 
+class PromoteReads(_Message, frozen=True, tag=63):
+    """What these tickets read is waited for now: those that have not begun go before whatever is not demanded."""
+
+    tickets: bytes
+
+
 class GatherBundles(_Message, frozen=True, tag=62):
     """One ticket: single bundles of a table of self-contained bundles (packed u32 ids in the table, rising), each into
     a slot of the table's pool (packed u32)."""
@@ -321,7 +329,7 @@ ComputeToPredictor = LayerEntered | InputSeen | StepAbandoned
 PredictorToArena = WantBundles | PreloadBundles
 ComputeToArena = BundlesReleased | DemandRows | VisitBundles | VisitEnded | SequenceOpened
 ArenaToCompute = BundlesReady | RowsReady | BundlesPlaced | BundlesUnavailable
-ArenaToReader = ReadBundles | GatherBundles | CancelReads
+ArenaToReader = ReadBundles | GatherBundles | CancelReads | PromoteReads
 ReaderToArena = BundlesRead | ReadsCancelled | ReadFailed
 
 Message = (

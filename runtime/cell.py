@@ -6,8 +6,10 @@ from types import MappingProxyType
 from typing import Literal
 
 import msgspec
+import numpy as np
 
 from tidemill.actors.arena.config import ArenaConfig
+from tidemill.actors.arena.prefetch_gate import GateRules
 from tidemill.actors.arena.residency.choose_policy import ResidencyChoice
 from tidemill.actors.compute.activations import activation_bytes
 from tidemill.actors.compute.bundle_buffers import bundle_buffer_bytes
@@ -45,6 +47,7 @@ INPUT_OF: Mapping[Role, Literal["qkv", "o", "gate_up", "down"]] = MappingProxyTy
 )
 RESIDENCY_BYTES = 32  # of each single bundle: its residence and use (17 to 21), its slot and the read into it
 GATHER_BYTES_MAX = 512 << 10  # of one read of single bundles: above, larger reads are no faster (benchmarks/results.md)
+PRELOAD_IN_FLIGHT_BYTES = 2 << 20  # what a demand that comes just then has to wait for: some 2 ms
 UNMEASURED_PROCESS_BYTES = 120 << 20
 TICKETS_PER_DEPTH = 4  # reads queued behind each one under way, so that the device never waits for a message
 
@@ -148,6 +151,7 @@ def plan_cell(manifest: Manifest, options: EngineOptions, ledger: Ledger) -> Cel
     """Each actor's part of the configuration. A resident model has nothing to predict."""
     tickets = options.io_depth * TICKETS_PER_DEPTH
     head = manifest.head_extents
+    reader = plan_reader(options, ledger, tickets)
     return CellSpec(
         model_directory=str(options.model),
         load_mode=options.load_mode,
@@ -157,8 +161,13 @@ def plan_cell(manifest: Manifest, options: EngineOptions, ledger: Ledger) -> Cel
             head_range=(head.start, head.stop),
             preload=plan_preload(manifest, options.preload, options.preload_share),
         ),
-        arena=ArenaConfig(plan=ledger.arena, tickets=tickets, residency=ResidencyChoice(options.residency)),
-        reader=plan_reader(options, ledger, tickets),
+        arena=ArenaConfig(
+            plan=ledger.arena,
+            tickets=tickets,
+            residency=ResidencyChoice(options.residency),
+            gate=None if options.preload == "none" else plan_gate(manifest, reader),
+        ),
+        reader=reader,
         compute=ComputeConfig(
             plan=ledger.arena,
             context=options.context,
@@ -186,6 +195,23 @@ def plan_reader(options: EngineOptions, ledger: Ledger, tickets: int) -> ReaderC
         config,
         request_bytes=tuple(size for size, _ in points),
         request_s=tuple(size / rate for size, rate in points),
+    )
+
+
+def plan_gate(manifest: Manifest, reader: ReaderConfig) -> GateRules | None:
+    """What preloads are weighed by: the drive's rates at the sizes of a demanded and of a preloaded read. None where
+    there is nothing to preload."""
+    tables = [table for table in manifest.tables if table.is_self_contained]
+    if not tables:
+        return None
+    largest = max(tables, key=lambda table: table.bundle_count * table.planes[0].bundle_bytes)
+    demanded = largest.planes[0].bundle_bytes
+    preloaded = demanded * largest.layers
+    seconds = np.interp([demanded, preloaded], reader.request_bytes, reader.request_s)
+    return GateRules(
+        in_flight_bytes=PRELOAD_IN_FLIGHT_BYTES,
+        demand_rate=demanded / float(seconds[0]),
+        preload_rate=preloaded / float(seconds[1]),
     )
 
 

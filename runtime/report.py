@@ -18,6 +18,10 @@ class BundleReport:
     preload_hits: int
     wasted: int
     useful_flash_bytes: int  # of what was read for them; the rest lay between
+    preload_useful_bytes: int  # read before they were asked for, and used
+    preload_wasted_bytes: int  # and not used
+    preload_cancelled_bytes: int  # given up before they were read
+    preload_tokens: int  # tokens during which preloading was allowed to go on: it is stopped where it loses time
     cached_share: float  # of all bundles' bytes, what the arena may keep
 
     @property
@@ -88,5 +92,9 @@ def _bundles_of(cell: Cell) -> BundleReport:
         preload_hits=int(counters[Counter.BUNDLE_PRELOAD_HITS]),
         wasted=int(counters[Counter.BUNDLES_WASTED]),
         useful_flash_bytes=int(counters[Counter.GATHERED_BYTES]),
+        preload_useful_bytes=int(counters[Counter.PRELOAD_USEFUL_BYTES]),
+        preload_wasted_bytes=int(counters[Counter.PRELOAD_WASTED_BYTES]),
+        preload_cancelled_bytes=int(counters[Counter.PRELOAD_CANCELLED_BYTES]),
+        preload_tokens=int(counters[Counter.PRELOAD_TOKENS]),
         cached_share=cell.ledger.arena.bundles.cached_share,
     )

@@ -74,7 +74,7 @@ class ArenaActor:
         self._tickets: dict[int, _Ticket] = {}
         self._next_ticket = 0
         self._unavailable: list[ExtentId] = []  # locked extents that failed: tried again in the next epoch
-        self._visits = BundleVisits(BundleStore(plan.bundles, config.residency), manifest, counters)
+        self._visits = BundleVisits(BundleStore(plan.bundles, config.residency), manifest, counters, config.gate)
 
     def start(self) -> Sequence[Send]:
         return [*self._issue(), *self._visits.start()]
@@ -94,16 +94,16 @@ class ArenaActor:
                     sends += self._demand_rows(message)
             case VisitBundles(epoch=epoch):
                 sends += self._enter_epoch(epoch)
-                sends += self._visits.visit(message) if epoch == self._epoch else []
+                sends += self._visits.visit(message, now_ns) if epoch == self._epoch else []
             case VisitEnded(request=request):
-                sends += self._visits.end_visit(request)
+                sends += self._visits.end_visit(request, now_ns)
             case PreloadBundles(epoch=epoch):
-                sends += self._visits.preload(message) if epoch == self._epoch else []
+                sends += self._visits.preload(message, now_ns) if epoch == self._epoch else []
             case SequenceOpened():
                 self._visits.new_sequence()
             case BundlesRead(tickets=tickets):
                 own, gathered = self._divide(tickets)
-                sends += [*self._take_read(own), *self._visits.arrived(gathered)]
+                sends += [*self._take_read(own), *self._visits.arrived(gathered, now_ns)]
             case ReadsCancelled(tickets=tickets):
                 own, gathered = self._divide(tickets)
                 for ticket in own:

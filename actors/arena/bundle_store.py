@@ -4,83 +4,28 @@ Residency of each layer's part of a table is `residency/`'s; this knows pools, t
 sends nothing itself: what to send is in its answers.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
-from tidemill.actors.arena.residency.choose_policy import ResidencyChoice, choose_policy
-from tidemill.actors.arena.residency.hot_set import HotSet
+from tidemill.actors.arena.bundle_reads import Failure, Gather, Placed, SpeculatedBytes, VisitReads
+from tidemill.actors.arena.cached_layers import COUNTS, CachedLayers
+from tidemill.actors.arena.pool_slots import PoolSlots
+from tidemill.actors.arena.residency.choose_policy import ResidencyChoice
 from tidemill.actors.arena.residency.outcomes import ResidencyCounts, Slots
 from tidemill.actors.arena.residency.policy import Ids
-from tidemill.actors.arena.residency.slot_stack import SlotStack
 from tidemill.actors.arena.residency.table_residency import TableResidency
-from tidemill.storage.bundle_plan import BundlePlan, CachedTable
+from tidemill.storage.bundle_plan import BundlePlan
 
-NO_TICKET = -1
 TICKET_BUNDLES = 4096
-NO_COUNTS = ResidencyCounts(0, 0, 0, 0, 0, 0, 0, 0, 0)
 FIRST_TICKET = 1 << 31  # tickets travel as u32; those below are the arena's own
-
-
-class Gather(NamedTuple):
-    """Bundles to be read into slots of their table's pool."""
-
-    ticket: int
-    table: int
-    bundles: Ids
-    slots: Slots
-    demand: bool
-
-
-class Placed(NamedTuple):
-    """Every bundle of the visit lies in its slot."""
-
-    request: int
-    slots: Slots
-
-
-class _Pool:
-    """Slots of one size. A slot that is given up while a read into it is under way comes back when that is answered."""
-
-    def __init__(self, slots: int, reserve: int, quotas: int) -> None:
-        self.stack = SlotStack(0, slots)
-        self.speculation_left = max(0, slots - quotas - reserve)
-        self.ticket_of = np.full(slots, NO_TICKET, np.int64)
-        self._given_up = np.zeros(slots, np.bool_)
-
-    def free(self, slots: Slots) -> None:
-        reading = self.ticket_of[slots] != NO_TICKET
-        self._given_up[slots[reading]] = True
-        self.stack.give_back(slots[~reading])
-
-    def arrived(self, slots: Slots) -> None:
-        self.ticket_of[slots] = NO_TICKET
-        given_up = slots[self._given_up[slots]]
-        self._given_up[given_up] = False
-        self.stack.give_back(given_up)
-
-
-class _Table:
-    """One table: a residency for each of its layers."""
-
-    def __init__(self, cached: CachedTable, choice: ResidencyChoice) -> None:
-        self.id = cached.table
-        self.pool = cached.pool
-        self.layers = len(cached.quotas)
-        self.parts = [_residency(choice, cached.channels, quota) for quota in cached.quotas]
-        self.counts = np.zeros((self.layers, len(_fields(NO_COUNTS))), np.int64)  # as they were last added up
-
-
-def _residency(choice: ResidencyChoice, channels: int, quota: int) -> TableResidency:
-    if quota >= channels:  # locked: nothing is ever evicted, so ranks don't matter
-        return TableResidency(HotSet(np.zeros(channels, np.int64)), channels, quota)
-    return TableResidency(choose_policy(choice, channels), channels, quota)
+NO_BUNDLES: Ids = np.empty(0, np.uint32)
 
 
 class _Visit(NamedTuple):
     request: int
-    table: _Table
+    table: CachedLayers
     place: int
     slots: Slots
     waits_for: set[int]  # tickets
@@ -88,44 +33,51 @@ class _Visit(NamedTuple):
 
 class BundleStore:
     """At most one visit is under way. Speculation never takes the slots that a visit may need: of each pool's slots
-    beyond the quotas, `reserve` (the bundles of its largest layer) are kept back."""
+    beyond the quotas, `reserve` (the bundles of its largest layer) are kept back.
+
+    A table of a layer group is read once: what a visit misses is read for the later layers of the group too, beside
+    which it lies, and stays staged until their own visits.
+    """
 
     def __init__(self, plan: BundlePlan, choice: ResidencyChoice) -> None:
-        tables = [_Table(cached, choice) for cached in plan.tables]
-        self._tables = {table.id: table for table in tables}
+        self._tables = {cached.table: CachedLayers(cached, choice) for cached in plan.tables}
         self._pools = [
-            _Pool(
+            PoolSlots(
                 pool.slots,
                 reserve=max(cached.channels for cached in plan.tables if cached.pool == i),
                 quotas=sum(sum(cached.quotas) for cached in plan.tables if cached.pool == i),
             )
             for i, pool in enumerate(plan.pools)
         ]
+        self._slot_bytes = [pool.slot_bytes for pool in plan.pools]
         self._outstanding: dict[int, Gather] = {}
+        self._early: set[int] = set()  # of these tickets: those that no visit has asked for
         self._next_ticket = FIRST_TICKET
         self._visit: _Visit | None = None
         self._staged: dict[tuple[int, int], int] = {}  # (table, place) -> speculated slots, until its visit ends
-        self._counts = np.zeros(len(_fields(NO_COUNTS)), np.int64)
+        self._given_up: dict[int, int] = {}  # ticket that was cancelled for a visit -> bytes nobody waits for
+        self._counts = np.zeros(COUNTS, np.int64)
+        self._useful_bytes = self._wasted_bytes = self._cancelled_bytes = 0
+        self.speculated_in_flight_bytes = 0
 
     def load_initial(self) -> list[Gather]:
         """What policies want cached before the first visit: locked layers and hot sets."""
         return [gather for table in self._tables.values() for gather in self._load_table(table)]
 
-    def _load_table(self, table: _Table) -> list[Gather]:
+    def _load_table(self, table: CachedLayers) -> list[Gather]:
         """Layers of a group together: their bundles lie next to each other."""
-        pool, layers = self._pools[table.pool], np.uint32(table.layers)
-        wanted = [part.initial() * layers + np.uint32(place) for place, part in enumerate(table.parts)]
+        pool = self._pools[table.pool]
+        wanted = [table.bundles_of(part.initial(), place) for place, part in enumerate(table.parts)]
         bundles = np.sort(np.concatenate(wanted))
         slots = pool.stack.take(bundles.size)
-        for place, part in enumerate(table.parts):
-            mine = bundles % layers == place
-            part.place(bundles[mine] // layers, slots[mine])
-        return self._gathers(table, pool, bundles, slots, demand=False)
+        for _, part, mine, channels in table.split(bundles):
+            part.place(channels, slots[mine])
+        return self._gathers(table, bundles, slots, demand=False)
 
     # --- compute's side
 
-    def visit(self, request: int, table_id: int, place: int, bundles: Ids, *, learns: bool) -> list[Gather]:
-        """Begin a visit; returns what must be read for it. `placed` says when all of it is there."""
+    def visit(self, request: int, table_id: int, place: int, bundles: Ids, *, learns: bool) -> VisitReads:
+        """Begin a visit. `placed` says when all of it is there."""
         if self._visit is not None:
             raise RuntimeError(f"visit {request} began before visit {self._visit.request} ended")
         table = self._tables[table_id]
@@ -136,14 +88,17 @@ class BundleStore:
         gathers: list[Gather] = []
         slots = found.slots
         if found.missing.size:
-            taken = pool.stack.take(found.missing.size)
-            part.stage(found.missing, taken)
+            part.stage(found.missing, pool.stack.take(found.missing.size))
             slots = part.slots_of(channels)
-            missing = found.missing * np.uint32(table.layers) + np.uint32(place)
-            gathers += self._gathers(table, pool, missing, taken, demand=True)
-        waits_for = {int(ticket) for ticket in np.unique(pool.ticket_of[slots])} - {NO_TICKET}
+            wanted = np.concatenate((table.bundles_of(found.missing, place), self._beside(table, place, found.missing)))
+            wanted.sort()
+            gathers += self._gathers(table, wanted, self._slots_of(table, wanted), demand=True)
+        waits_for = pool.tickets_of(slots)
         self._visit = _Visit(request, table, place, slots, waits_for)
-        return gathers
+        early = [self._outstanding[ticket] for ticket in self._early if self._outstanding[ticket].table == table_id]
+        promoted = [self._promote(gather) for gather in early if gather.ticket in waits_for]
+        idle = [gather for gather in early if gather.ticket not in waits_for]
+        return VisitReads(gathers, promoted, [g.ticket for g in idle if self._give_up(g, table, place)])
 
     @property
     def placed(self) -> Placed | None:
@@ -156,37 +111,81 @@ class BundleStore:
         if visit is None or visit.request != request:
             return  # of a step that was given up
         self._visit = None
-        pool, part = self._pools[visit.table.pool], visit.table.parts[visit.place]
-        pool.free(part.settle().freed)
-        self._take_counts(visit.table, visit.place)
-        pool.speculation_left += self._staged.pop((visit.table.id, visit.place), 0)
+        table, pool = visit.table, self._pools[visit.table.pool]
+        pool.free(table.parts[visit.place].settle().freed)
+        self._take_counts(table, visit.place)
+        pool.speculation_left += self._staged.pop((table.id, visit.place), 0)
+
+    def _take_counts(self, table: CachedLayers, place: int) -> None:
+        new = table.take_counts(place)
+        self._counts += new
+        self._useful_bytes += int(new[3]) * self._slot_bytes[table.pool]
+        self._wasted_bytes += int(new[8]) * self._slot_bytes[table.pool]
+
+    def _beside(self, table: CachedLayers, place: int, missing: Ids) -> Ids:
+        """Stage those of `missing` that later layers of the group lack, the next layer's first, as far as there is
+        room."""
+        pool = self._pools[table.pool]
+        found = [NO_BUNDLES]
+        for later in range(place + 1, table.layers):
+            part = table.parts[later]
+            channels = part.absent(missing)[: self._room(pool)]
+            if channels.size:
+                self._stage(table, later, channels, pool.stack.take(channels.size))
+                found.append(table.bundles_of(channels, later))
+        return np.concatenate(found)
+
+    def _promote(self, gather: Gather) -> int:
+        self._early.remove(gather.ticket)
+        self.speculated_in_flight_bytes -= self._bytes_of(gather)
+        return gather.ticket
+
+    def _give_up(self, gather: Gather, table: CachedLayers, place: int) -> bool:
+        """Whether nobody waits for anything of a speculative read any more, now that the visit has begun."""
+        if int((gather.bundles % np.uint32(table.layers)).max()) > place:
+            return False
+        for _, part, mine, channels in table.split(gather.bundles):
+            idle = part.is_idle(channels) & (part.slots_of(channels) == gather.slots[mine])
+            self._pools[table.pool].free(part.unstage(channels[idle]))
+        self._given_up[gather.ticket] = self._bytes_of(gather)
+        return True
 
     # --- the predictor's side
 
-    def preload(self, table_id: int, bundles: Ids) -> list[Gather]:
-        """Read what is absent, as far as there are slots to spare: the first bundles of the list."""
+    def preload(self, table_id: int, bundles: Ids, most: int) -> tuple[list[Gather], Ids]:
+        """Read what is absent, as far as there are slots to spare: the first bundles of the list, `most` at most.
+        The rest of it is what more than `most` would have brought."""
         table = self._tables[table_id]
         pool = self._pools[table.pool]
-        layers = np.uint32(table.layers)
-        channels, places = bundles // layers, bundles % layers
         absent = np.zeros(bundles.size, np.bool_)
-        for place, part in enumerate(table.parts):
-            if self._visit is not None and self._visit.table is table and self._visit.place == place:
-                continue
-            mine = places == place
-            absent[mine] = part.slots_of(channels[mine]) < 0
-        wanted = bundles[absent][: min(pool.speculation_left, pool.stack.free_count)]
-        if not wanted.size:
-            return []
-        slots = pool.stack.take(wanted.size)
-        pool.speculation_left -= wanted.size
-        for place, part in enumerate(table.parts):
-            mine = wanted % layers == place
-            count = int(np.count_nonzero(mine))
-            if count:
-                part.stage(wanted[mine] // layers, slots[mine])
-                self._staged[table.id, place] = self._staged.get((table.id, place), 0) + count
-        return self._gathers(table, pool, wanted, slots, demand=False)
+        for place, part, mine, channels in table.split(bundles):
+            if self._visit is None or self._visit.table is not table or self._visit.place != place:
+                absent[mine] = part.slots_of(channels) < 0
+        wanted = bundles[absent]
+        taken = wanted[: min(most, self._room(pool))]
+        if not taken.size:
+            return [], NO_BUNDLES
+        slots = pool.stack.take(taken.size)
+        for place, _, mine, channels in table.split(taken):
+            self._stage(table, place, channels, slots[mine])
+        gathers = self._gathers(table, taken, slots, demand=False)
+        self._early.update(gather.ticket for gather in gathers)
+        self.speculated_in_flight_bytes += taken.size * self._slot_bytes[table.pool]
+        return gathers, wanted[most:] if taken.size == most else NO_BUNDLES
+
+    def bundle_bytes(self, table_id: int) -> int:
+        return self._slot_bytes[self._tables[table_id].pool]
+
+    def layers_of(self, table_id: int) -> int:
+        return self._tables[table_id].layers
+
+    def _room(self, pool: PoolSlots) -> int:
+        return min(pool.speculation_left, pool.stack.free_count)
+
+    def _stage(self, table: CachedLayers, place: int, channels: Ids, slots: Slots) -> None:
+        table.parts[place].stage(channels, slots)
+        self._pools[table.pool].speculation_left -= channels.size
+        self._staged[table.id, place] = self._staged.get((table.id, place), 0) + channels.size
 
     # --- the reader's side
 
@@ -194,28 +193,36 @@ class BundleStore:
         return ticket in self._outstanding
 
     def arrived(self, ticket: int) -> None:
-        gather = self._outstanding.pop(ticket)
+        gather = self._close(ticket)
+        self._wasted_bytes += self._given_up.pop(ticket, 0)
         self._pools[self._tables[gather.table].pool].arrived(gather.slots)
         if self._visit is not None:
             self._visit.waits_for.discard(ticket)
 
-    def failed(self, ticket: int) -> bool:
-        """The read of a ticket failed or was cancelled: what it was for is absent again. True when the visit under way
-        waits for it, which then never is placed and has to be abandoned."""
-        gather = self._outstanding.pop(ticket)
-        table = self._tables[gather.table]
+    def failed(self, ticket: int) -> Failure:
+        """The read of a ticket failed or was cancelled: what it was for is absent again, but for what the visit under
+        way waits for."""
+        gather = self._close(ticket)
+        self._cancelled_bytes += self._given_up.pop(ticket, 0)
+        table, visit = self._tables[gather.table], self._visit
         pool = self._pools[table.pool]
         pool.arrived(gather.slots)
-        if self._visit is not None and ticket in self._visit.waits_for:
-            return True
-        channels, places = gather.bundles // np.uint32(table.layers), gather.bundles % np.uint32(table.layers)
-        for place, part in enumerate(table.parts):
-            mine = places == place
-            lost = mine & (part.slots_of(channels) == gather.slots)
+        waits = visit is not None and ticket in visit.waits_for
+        wanted = (
+            np.isin(gather.slots, visit.slots) if visit is not None and waits else np.zeros(len(gather.slots), bool)
+        )
+        for _, part, mine, channels in table.split(gather.bundles):
+            lost = ~wanted[mine] & (part.slots_of(channels) == gather.slots[mine])
             if lost.any():
-                part.drop(channels[lost])
-                pool.free(gather.slots[lost])
-        return False
+                pool.free(part.drop(channels[lost]))
+        if visit is None or not waits:
+            return Failure(is_final=False, gathers=())
+        visit.waits_for.discard(ticket)
+        if wanted.all():
+            return Failure(is_final=True, gathers=())
+        again = self._gathers(table, gather.bundles[wanted], gather.slots[wanted], demand=True)
+        visit.waits_for.update(gather.ticket for gather in again)
+        return Failure(is_final=False, gathers=again)
 
     # --- both
 
@@ -238,38 +245,48 @@ class BundleStore:
         """Summed over tables and layers, hits and misses of the visit under way with them."""
         return ResidencyCounts(*(int(count) for count in self._counts))
 
+    @property
+    def speculated(self) -> SpeculatedBytes:
+        return SpeculatedBytes(self._useful_bytes, self._wasted_bytes, self._cancelled_bytes)
+
     def validate(self) -> None:
         """Raises AssertionError when pools and residencies disagree. Tests call it after every message."""
         for part in self._parts():
             part.validate()
         for pool in self._pools:
             pool.stack.validate()
-
-    def _take_counts(self, table: _Table, place: int) -> None:
-        known, now = table.counts[place], np.array(_fields(table.parts[place].counts))
-        self._counts += now - known
-        known[:] = now
+        in_flight = sum(self._bytes_of(gather) for ticket, gather in self._outstanding.items() if ticket in self._early)
+        assert in_flight == self.speculated_in_flight_bytes, "speculation in flight is miscounted"
 
     def _parts(self) -> Iterable[TableResidency]:
         return (part for table in self._tables.values() for part in table.parts)
 
-    def _gathers(self, table: _Table, pool: _Pool, bundles: Ids, slots: Slots, *, demand: bool) -> list[Gather]:
+    def _slots_of(self, table: CachedLayers, bundles: Ids) -> Slots:
+        slots = np.empty(bundles.size, np.int32)
+        for _, part, mine, channels in table.split(bundles):
+            slots[mine] = part.slots_of(channels)
+        return slots
+
+    def _bytes_of(self, gather: Gather) -> int:
+        return gather.bundles.size * self._slot_bytes[self._tables[gather.table].pool]
+
+    def _close(self, ticket: int) -> Gather:
+        gather = self._outstanding.pop(ticket)
+        if ticket in self._early:
+            self._early.remove(ticket)
+            self.speculated_in_flight_bytes -= self._bytes_of(gather)
+        return gather
+
+    def _gathers(self, table: CachedLayers, bundles: Ids, slots: Slots, *, demand: bool) -> list[Gather]:
         """In tickets that links hold many of."""
         return [
-            self._gather(table, pool, bundles[i : i + TICKET_BUNDLES], slots[i : i + TICKET_BUNDLES], demand=demand)
+            self._gather(table, bundles[i : i + TICKET_BUNDLES], slots[i : i + TICKET_BUNDLES], demand=demand)
             for i in range(0, bundles.size, TICKET_BUNDLES)
         ]
 
-    def _gather(self, table: _Table, pool: _Pool, bundles: Ids, slots: Slots, *, demand: bool) -> Gather:
+    def _gather(self, table: CachedLayers, bundles: Ids, slots: Slots, *, demand: bool) -> Gather:
         ticket = self._next_ticket
         self._next_ticket = FIRST_TICKET + (ticket + 1 - FIRST_TICKET) % FIRST_TICKET
-        pool.ticket_of[slots] = ticket
+        self._pools[table.pool].ticket_of[slots] = ticket
         gather = self._outstanding[ticket] = Gather(ticket, table.id, bundles, slots, demand)
         return gather
-
-
-def _fields(counts: ResidencyCounts) -> Sequence[int]:
-    return (
-        counts.visits, counts.active, counts.hits, counts.preload_hits, counts.missed, counts.admitted,
-        counts.evicted, counts.refused, counts.wasted,
-    )  # fmt: skip

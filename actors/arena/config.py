@@ -1,5 +1,6 @@
 import msgspec
 
+from tidemill.actors.arena.prefetch_gate import GateRules
 from tidemill.actors.arena.residency.choose_policy import ResidencyChoice
 from tidemill.storage.arena_plan import ArenaPlan
 
@@ -8,3 +9,4 @@ class ArenaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     plan: ArenaPlan
     tickets: int  # most reads outstanding at the reader
     residency: ResidencyChoice = ResidencyChoice("lfu")
+    gate: GateRules | None = None  # what brakes preloads; None: nothing but the room that there is

@@ -59,7 +59,8 @@ class Preloader:
         following = self._following.get(table.table)
         if following is None or message.layer != table.layer:
             return []
-        return _messages(message.epoch, following, np.arange(following.channels * following.layers, dtype=np.uint32))
+        whole = np.arange(following.channels * following.layers, dtype=np.uint32)
+        return _messages(message.epoch, following, whole, certain=True)
 
     def _next_group(
         self, kind: InputKind, table: PreloadTable, message: InputSeen, active: int
@@ -75,13 +76,13 @@ class Preloader:
         channels = choose_channels(scores, budget).channels
         places = np.arange(target.layers, dtype=np.uint32)
         bundles: U32 = (channels[:, None] * np.uint32(target.layers) + places).reshape(-1)
-        return _messages(message.epoch, target, bundles)
+        return _messages(message.epoch, target, bundles, certain=False)
 
 
-def _messages(epoch: int, table: PreloadTable, bundles: U32) -> list[PreloadBundles]:
+def _messages(epoch: int, table: PreloadTable, bundles: U32, *, certain: bool) -> list[PreloadBundles]:
     """Small enough for many to be on the link."""
     return [
-        PreloadBundles(epoch, table.table, pack_ids(bundles[i : i + MESSAGE_BUNDLES]))
+        PreloadBundles(epoch, table.table, pack_ids(bundles[i : i + MESSAGE_BUNDLES]), certain)
         for i in range(0, len(bundles), MESSAGE_BUNDLES)
     ]
 

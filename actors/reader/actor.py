@@ -13,6 +13,7 @@ from tidemill.actors.messages import (
     CancelReads,
     GatherBundles,
     Message,
+    PromoteReads,
     Read,
     ReadBundles,
     ReadFailed,
@@ -60,6 +61,8 @@ class ReaderActor:
                 for ticket in unpack_ids(tickets).tolist():
                     if ticket in self._open:
                         self._device.cancel(ticket)
+            case PromoteReads(tickets=tickets):
+                self._device.promote([t for t in unpack_ids(tickets).tolist() if t in self._open])
             case _:
                 raise TypeError(f"reader has no use for {type(message).__name__}")
         return []

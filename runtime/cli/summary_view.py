@@ -43,6 +43,7 @@ def _rows(s: Summary) -> list[tuple[str, str]]:
         ("flash", f"{read}/token, {format_size(s.bytes_read)} in all, {rate}, {s.load_mode} reads{busy}"),
         ("arena", f"{format_size(s.arena_bytes)}: locked {format_size(s.locked_bytes)}, {streamed}"),
         *([("bundles", _bundles(s.bundles))] if s.bundles is not None else []),
+        *([("read ahead", _read_ahead(s.bundles))] if s.bundles is not None and s.bundles.used else []),
         ("memory", f"peak {peak}, {ceiling}; {overhead} of it neither weights nor KV cache"),
         ("bottleneck", s.bottleneck),
     ]  # fmt: skip
@@ -54,6 +55,13 @@ def _bundles(b: BundleReport) -> str:
     return (
         f"{b.used} used: {b.hits / b.used:.1%} cached, {b.preload_hits / b.used:.1%} read ahead, "
         f"{b.demanded / b.used:.1%} on demand; {b.wasted} read ahead in vain; {b.cached_share:.0%} of all may stay"
+    )
+
+
+def _read_ahead(b: BundleReport) -> str:
+    return (
+        f"{format_size(b.preload_useful_bytes)} used, {format_size(b.preload_wasted_bytes)} in vain, "
+        f"{format_size(b.preload_cancelled_bytes)} given up in time; during {b.preload_tokens} tokens"
     )
 
 

@@ -1,6 +1,6 @@
 """The protocol of a flash device: tickets in, verified bytes in the arena out. It never blocks its caller."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from tidemill.storage.devices.gather import GatherRequest
@@ -58,6 +58,8 @@ class FlashDevice(Protocol):
     def submit_gather(self, request: GatherRequest, *, urgent: bool) -> None: ...  # one outcome for all of it
 
     def cancel(self, ticket: int) -> None: ...  # its outcome comes all the same
+
+    def promote(self, tickets: Collection[int]) -> None: ...  # what of them has not begun is urgent from here on
 
     def outcomes(self) -> Sequence[ReadOutcome]: ...
 

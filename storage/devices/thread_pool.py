@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +97,11 @@ class ThreadPoolDevice:
         with self._lock:
             if ticket in self._gathers or any(work.ticket == ticket for _, _, work in self._queue):
                 self._cancelled.add(ticket)
+
+    def promote(self, tickets: Collection[int]) -> None:
+        with self._lock:
+            self._queue = [(later and work.ticket not in tickets, at, work) for later, at, work in self._queue]
+            heapq.heapify(self._queue)
 
     def outcomes(self) -> Sequence[ReadOutcome]:
         """What ended since the last call."""

@@ -11,6 +11,7 @@ from tests.fakes.flash import Faults
 from tests.fakes.layouts import BLOCKY, write_blocky_model
 from tests.fakes.resident import logits_of, resident_decoder
 from tests.fakes.selections import EVERYTHING, HALF
+from tidemill.actors.arena.prefetch_gate import GateRules
 from tidemill.actors.arena.residency.choose_policy import ResidencyChoice, ResidencyKind
 from tidemill.actors.compute.selection.policy import SelectionPolicy
 from tidemill.actors.counters import Counter
@@ -30,6 +31,8 @@ LAYOUTS = {
     "gates": (LayoutChoice("gate-first", 1), ["gate"]),
     "neurons": (LayoutChoice("neuron", 1), ["neuron"]),
 }
+# Open at every other token: of the fake clock's many looks, a few are a token.
+GATE = GateRules(in_flight_bytes=4096, demand_rate=1e9, preload_rate=4e9, slack_ratio=1e6, first_wait_tokens=1)
 CASES = [(name, policy) for name, (_, policies) in LAYOUTS.items() for policy in [None, *policies]]
 
 
@@ -90,15 +93,19 @@ def test_residency_moves_no_bit(models: dict[str, Path], kind: ResidencyKind) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["channels", "groups"])
+@pytest.mark.parametrize("gate", [None, GATE], ids=["free", "gated"])
 @pytest.mark.parametrize("preload", ["scaled", "cross-layer", "previous-token", "popularity"])
-def test_preloading_moves_no_bit(models: dict[str, Path], layout: str, preload: PreloadKind) -> None:
+def test_preloading_moves_no_bit(
+    models: dict[str, Path], layout: str, preload: PreloadKind, gate: GateRules | None
+) -> None:
     manifest = load_manifest(models[layout])
     policy = policy_of("topk, all apart")
     expected = expected_tokens(models[layout], policy)
     for seed, share in ((1, 0.1), (2, 0.6)):
-        cell = FakeCell(models[layout], plan_of(manifest, share), seed=seed, policy=policy, preload=preload)
+        cell = FakeCell(models[layout], plan_of(manifest, share), seed=seed, policy=policy, preload=preload, gate=gate)
         assert cell.greedy(PROMPT, COUNT) == expected, f"{cell}"
-        assert cell.counters[Counter.BUNDLE_PRELOAD_HITS] + cell.counters[Counter.BUNDLES_WASTED] > 0
+        assert cell.counters[Counter.PRELOAD_USEFUL_BYTES] + cell.counters[Counter.PRELOAD_WASTED_BYTES] > 0
+        assert cell.counters[Counter.PRELOAD_TOKENS] == (COUNT - 2 if gate is None else 1)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -124,13 +131,14 @@ def test_a_batch_has_the_bits_of_single_positions_under_selection(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(4))
 def test_faults_are_retried_or_said_and_the_next_step_is_right(models: dict[str, Path], layout: str, seed: int) -> None:
     manifest = load_manifest(models[layout])
     policy = policy_of(LAYOUTS[layout][1][0])
     expected = expected_tokens(models[layout], policy)
     faults = Faults(delay=0.3, error=0.002, corrupt=0.002, short=0.002)  # of each of a gather's many reads
-    cell = FakeCell(models[layout], plan_of(manifest, 0.4), seed=seed, policy=policy, faults=faults)
+    preload: PreloadKind = "cross-layer" if seed % 2 else "none"
+    cell = FakeCell(models[layout], plan_of(manifest, 0.4), seed=seed, policy=policy, faults=faults, preload=preload)
     tokens: list[int] = []
     pending, start, failures = PROMPT, 0, 0
     while len(tokens) < COUNT:
@@ -153,6 +161,8 @@ def test_a_step_that_is_cancelled_anywhere_leaves_the_next_one_right(models: dic
     policy = policy_of("topk, all apart")
     expected = expected_tokens(models["groups"], policy)
     for seed in range(8):
-        cell = FakeCell(models["groups"], plan_of(manifest, 0.3), seed=seed, policy=policy)
+        cell = FakeCell(models["groups"], plan_of(manifest, 0.3), seed=seed, policy=policy, preload="scaled")
         cell.run(PROMPT[:5], 0, cancel_after=11 * seed)
+        cell.run(PROMPT[:5], 0)
+        cell.run(PROMPT[5:6], 5, cancel_after=7 * seed)  # of a step that selects: with preloads under way
         assert cell.greedy(PROMPT, COUNT) == expected, f"{cell}"

@@ -10,6 +10,7 @@ from tests.fakes.flash import FakeFlash, Faults
 from tidemill.actors.actor import Actor
 from tidemill.actors.arena.actor import ArenaActor
 from tidemill.actors.arena.config import ArenaConfig
+from tidemill.actors.arena.prefetch_gate import GateRules
 from tidemill.actors.arena.residency.choose_policy import ResidencyChoice
 from tidemill.actors.compute.actor import ComputeActor
 from tidemill.actors.compute.config import ComputeConfig
@@ -57,6 +58,7 @@ class FakeCell:
         policy: SelectionPolicy | None = None,
         residency: ResidencyChoice | None = None,
         preload: PreloadKind = "none",
+        gate: GateRules | None = None,
     ) -> None:
         self.seed = seed
         manifest = load_manifest(directory)
@@ -69,7 +71,7 @@ class FakeCell:
         )
         self._now = 0
         self.arena = ArenaActor(
-            ArenaConfig(plan=plan, tickets=tickets, residency=residency or ResidencyChoice("lfu")),
+            ArenaConfig(plan=plan, tickets=tickets, residency=residency or ResidencyChoice("lfu"), gate=gate),
             manifest,
             self.counters,
         )

@@ -1,7 +1,7 @@
 """A flash device out of memory: it completes reads in an order, after delays and with faults drawn from a seed."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +74,9 @@ class FakeFlash:
 
     def cancel(self, ticket: int) -> None:
         self._cancelled.add(ticket)
+
+    def promote(self, tickets: Collection[int]) -> None:
+        self._open = [(request, urgent or request.ticket in tickets) for request, urgent in self._open]
 
     def outcomes(self) -> Sequence[ReadOutcome]:
         if not self._open or self._random.random() < self._faults.delay:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tidemill.actors.predictor.prefetch_gate import DeviceLoad, PrefetchGate
+from tidemill.actors.arena.prefetch_gate import DeviceLoad, PrefetchGate
 
 
 @dataclass(frozen=True, kw_only=True)

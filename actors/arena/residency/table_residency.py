@@ -92,6 +92,11 @@ class TableResidency:
         """[n] -> [n]; -1 for an absent bundle."""
         return self._slot_of[bundles]
 
+    def is_idle(self, bundles: Ids) -> npt.NDArray[np.bool_]:
+        """[n] -> [n]: staged, and not of the visit under way."""
+        idle: npt.NDArray[np.bool_] = self._state[bundles] == _STAGED
+        return idle
+
     def stage(self, bundles: Ids, slots: Slots) -> None:
         """Absent `bundles` are on their way to `slots`: missing ones while a visit is open, predicted ones before."""
         index = self._absent(bundles, slots)

@@ -5,7 +5,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.pipeline import Pipeline, PipelineRun
-from tidemill.actors.predictor.prefetch_gate import DeviceLoad, GateRules, PrefetchGate
+from tidemill.actors.arena.prefetch_gate import DeviceLoad, GateRules, PrefetchGate
 
 MIB = 1 << 20
 RULES = GateRules(in_flight_bytes=MIB, demand_rate=0.5e9, preload_rate=1e9)

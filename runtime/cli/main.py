@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from tidemill import __version__
-from tidemill.runtime.cli import flags, model_verbs, quality_verbs, selection_flags, trace_verb
+from tidemill.runtime.cli import flags, model_verbs, plan_verb, quality_verbs, selection_flags, trace_verb
 from tidemill.runtime.cli.errors import report_errors
 
 app = typer.Typer(
@@ -188,37 +188,7 @@ def tune(
     )
 
 
-@app.command()
-@report_errors
-def plan(
-    model: flags.Model,
-    ram: flags.Ram = "auto",
-    context: flags.Context = None,
-    threads: flags.Threads = None,
-    io_depth: flags.IoDepth = 4,
-    prompt_tokens: Annotated[int, typer.Option("--prompt-tokens", min=1, help="Length of the prompt.")] = 128,
-    flash_rate: Annotated[
-        str | None, typer.Option("--flash-rate", help="Plan for a drive of this rate: 0.8GB/s, 500MB/s.")
-    ] = None,
-    as_json: flags.Json = False,
-) -> None:
-    """Predict a run without running it: memory, bytes and time per token, and what more memory or flash would bring."""
-    from tidemill.runtime.cli.plan import PlanFlags, plan_command
-
-    plan_command(
-        PlanFlags(
-            model=model,
-            ram=ram,
-            context=context,
-            threads=threads,
-            io_depth=io_depth,
-            prompt_tokens=prompt_tokens,
-            flash_rate=flash_rate,
-            as_json=as_json,
-        )
-    )
-
-
+app.command()(plan_verb.plan)
 app.command("eval")(quality_verbs.eval_)
 app.command()(quality_verbs.calibrate)
 app.command()(trace_verb.trace)

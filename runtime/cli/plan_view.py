@@ -20,7 +20,7 @@ def show_plan(model: str, plan: RunPlan, rates: MachineRates, assumptions: Seque
     for name, size in plan.ledger.lines:
         table.add_row(name, format_size(size))
     ceiling = plan.ledger.ceiling_bytes
-    table.add_row("in all", f"{format_size(plan.ledger.total_bytes)}, {_ceiling(ceiling)}")
+    table.add_row("in all", f"{format_size(plan.ledger.total_bytes)}, {ceiling_text(ceiling)}")
     console.print(table)
     console.print()
     facts = Table(show_header=False, box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -34,7 +34,7 @@ def show_plan(model: str, plan: RunPlan, rates: MachineRates, assumptions: Seque
         console.print(_drives(plan))
 
 
-def _ceiling(ceiling_bytes: int | None) -> str:
+def ceiling_text(ceiling_bytes: int | None) -> str:
     return "no ceiling" if ceiling_bytes is None else f"ceiling {format_size(ceiling_bytes)}"
 
 
@@ -50,11 +50,11 @@ def _rows(plan: RunPlan, rates: MachineRates) -> list[tuple[str, str]]:
         ("arena", f"{format_size(arena.arena_bytes)}: locked {format_size(locked_bytes(arena))}, ring "
                   f"{format_size(arena.ring_bytes)}"),
         ("per token", f"{streamed}; {format_size(p.active_bytes_per_token)} computed with"),
-        ("first token", f"{_seconds(p.first_token_s)}: start {_seconds(p.cold_start_s)}, prompt and loading "
-                        f"{format_size(p.load_bytes)} {_seconds(p.prompt_s)}"),
-        ("decode", f"{p.decode_tokens_per_s:.2f} tok/s, {_seconds(p.decode_s_per_token)}/token: reading "
-                   f"{_seconds(p.io_s_per_token)} beside computing {_seconds(p.compute_s_per_token)}"),
-        ("floor", f"{_seconds(p.floor_s_per_token)}/token by flash, DRAM and arithmetic alone"),
+        ("first token", f"{seconds_text(p.first_token_s)}: start {seconds_text(p.cold_start_s)}, prompt and loading "
+                        f"{format_size(p.load_bytes)} {seconds_text(p.prompt_s)}"),
+        ("decode", f"{p.decode_tokens_per_s:.2f} tok/s, {seconds_text(p.decode_s_per_token)}/token: reading "
+                   f"{seconds_text(p.io_s_per_token)} beside computing {seconds_text(p.compute_s_per_token)}"),
+        ("floor", f"{seconds_text(p.floor_s_per_token)}/token by flash, DRAM and arithmetic alone"),
         ("bottleneck", _bottleneck(plan)),
         ("rates", source),
     ]  # fmt: skip
@@ -83,7 +83,7 @@ def _curve(plan: RunPlan) -> Table:
             format_size(point.streamed_bytes_per_token),
             f"{point.decode_tokens_per_s:.2f}",
             bar,
-            _seconds(point.first_token_s),
+            seconds_text(point.first_token_s),
         )
     return table
 
@@ -91,9 +91,9 @@ def _curve(plan: RunPlan) -> Table:
 def _drives(plan: RunPlan) -> Table:
     table = Table("drive", "tok/s", "first token", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for point in plan.drives:
-        table.add_row(f"× {point.ratio:g}", f"{point.decode_tokens_per_s:.2f}", _seconds(point.first_token_s))
+        table.add_row(f"× {point.ratio:g}", f"{point.decode_tokens_per_s:.2f}", seconds_text(point.first_token_s))
     return table
 
 
-def _seconds(value: float) -> str:
+def seconds_text(value: float) -> str:
     return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.1f} ms"

@@ -6,7 +6,7 @@ from typing import Annotated, NamedTuple, cast, get_args
 
 import typer
 
-from tidemill.actors.compute.selection.operators import OPERATORS, THINNED_BY, Operator, PolicyName
+from tidemill.actors.compute.selection.operators import OPERATORS, SPARSITY_MAX, THINNED_BY, Operator, PolicyName
 from tidemill.actors.compute.selection.spec import Allocation, SelectionSpec, check_selection
 from tidemill.runtime.calibration.record import Card
 
@@ -32,6 +32,24 @@ Sparsity = Annotated[
         min=0.0,
         max=0.9,
         help="LOSSY: the share of weights (topk) or neurons (gate, neuron) that each token leaves out. 0: exact.",
+    ),
+]
+SparsityOrAuto = Annotated[
+    str,
+    typer.Option(
+        "--sparsity",
+        envvar="TIDEMILL_SPARSITY",
+        help="LOSSY: the share of weights (topk) or neurons (gate, neuron) that each token leaves out. 0: exact. auto: "
+        "with --select, by --min-quality, or the least whose active weights fit --ram.",
+    ),
+]
+MinQuality = Annotated[
+    float | None,
+    typer.Option(
+        "--min-quality",
+        envvar="TIDEMILL_MIN_QUALITY",
+        min=1.0,
+        help="LOSSY, with --sparsity auto: how many times the exact perplexity the quality card may show; 1.2, say.",
     ),
 ]
 Select = Annotated[
@@ -141,6 +159,26 @@ def parse_selection(flags: SelectionFlags) -> SelectionSpec | None:
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+AUTO = "auto"
+
+
+def parse_sparsity(text: str, select: str | None, min_quality: float | None) -> float | None:
+    """None: to be searched for. A floor on quality alone asks for that too. Raises typer.BadParameter."""
+    if text == AUTO or (min_quality is not None and text == "0"):
+        if select is None:
+            raise typer.BadParameter(f"--sparsity {AUTO} and --min-quality need --select: {', '.join(SelectChoice)}")
+        return None
+    if min_quality is not None:
+        raise typer.BadParameter(f"--min-quality {min_quality:g} chooses the sparsity: leave out --sparsity {text}")
+    try:
+        sparsity = float(text)
+    except ValueError:
+        sparsity = -1.0
+    if not 0.0 <= sparsity <= SPARSITY_MAX:
+        raise typer.BadParameter(f"--sparsity {text}: accepted are 0 to {SPARSITY_MAX}, and {AUTO}")
+    return sparsity
 
 
 def parse_preload_share(preload: str, share: float | None) -> float:

@@ -1,4 +1,4 @@
-"""The model of time and memory of decoding with active weights only: ActiveFlow's Eq. 1-9 with measured rates. Pure.
+"""The model of time of runs whose bundles come one by one: ActiveFlow's Eq. 1-9 over what a replay found. Pure.
 
 The paper (arXiv 2504.08378 v2), with sp sparsity, hr hit rate, si similarity, S_l a layer's bytes, N layers a group:
 
@@ -7,177 +7,170 @@ The paper (arXiv 2504.08378 v2), with sp sparsity, hr hit rate, si similarity, S
 
 What is corrected here, and why:
 
-- Every group has its own overlap. A group's preload is read while the group before it computes, in what its demands
-  leave of the device; the part that isn't read by then, a share 1 - f, is not waited for but demanded, in small reads.
-- A preload that is right with precision p takes recall / p of the missing bytes, not all of them.
-- A demand waits for the preload reads under way. As the device is free when a demand has been served, compute and
-  preload begin together then, so in the time t of compute between two demands n = ⌈t / chunk time⌉ reads are begun.
-- Group 0 cannot be predicted: it is locked, all channels of it, and counts as memory instead of T_load.
-- KV cache, activations, everything that is resident, and the preloaded group's buffers count against the ceiling.
-- Requests cost what the device takes for their size: a demand reads one bundle, a preload N bundles of a channel.
+- Hits, missing bundles and reads are not shares of bytes: they are what residency and read planner make of selections
+  (`bundle_replay.py`), and reads take what single bundles were measured to take.
+- Every input is a demand of its own. Compute asks, waits, and is alone while it computes; a visit takes its messages'
+  time, whatever is read.
+- A group's preload is read while the group before it computes, in what its demands leave of the drive; the part that
+  isn't read by then, a share 1 - f, is not hidden but demanded.
+- A demand waits for the preload reads under way. As the drive is free when a demand has been served, compute and
+  preload begin together then, so in the time t between two demands n = ⌈t / read time⌉ reads are begun. It waits
+  likewise for reads of what streams through the ring, as far as the drive is busy with those.
+- Group 0 cannot be predicted: it is locked where the arena has room for it.
+- The drive does one thing at a time: ring, demands and preloads together bound the token.
 
-With A = S_l (1-sp), m = A (1-hr) the missing bytes of a layer, r recall, p precision, and per group of N layers:
+With D what demands read without preloading, D' with all of it in time, V the preloads (seconds of the drive), and d
+demands with t seconds between two of them:
 
-    T_comp = N (A / kernel rate + layer overhead)       V = N m r / p         f = min(1, demands · n chunk / V)
-    T_demand = N m (1 - f r) / BW_small                 T_wait = f V / (n chunk) · (n chunk time - t)
-    T_token = Σ groups (T_comp + T_demand + T_wait + T_management) + fixed
+    f = min(1, d n r / V)        T_wait = d f' (n r - t)        T = T_comp + T_visits + f D' + (1 - f) D + T_wait
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
-
+from tidemill.runtime.planning.bundle_replay import Reads, TableUse
+from tidemill.runtime.planning.constants import (
+    CHOICE_BUNDLE_S,
+    CHOICE_S,
+    GATHER_BUNDLE_S,
+    GATHER_READ_S,
+    VISIT_BUNDLE_S,
+    VISIT_S,
+)
 from tidemill.runtime.planning.interpolation import request_seconds, weight_rate
-from tidemill.runtime.planning.rates import MachineRates
+from tidemill.runtime.planning.rates import GatherRates, MachineRates
+
+ActiveBottleneck = Literal["flash", "compute", "management"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ActiveShape:
-    """A model as active-weight decoding sees it. Sizes in bytes. `layer_bytes`: weights of one layer that are selected
-    from; `bundle_bytes`: one channel of one operator in one layer, on average; `resident_bytes`: whatever stays in DRAM
-    apart from layers: norms, embedding, head, and what the processes weigh. `fixed_s` is spent once a token: the head,
-    attention, sampling. `layer_overhead_s`: norms, calls and messages of a layer."""
+class DenseWork:
+    """What a token does beside its visits: seconds of kernels and of Python in compute; of the drive for what streams
+    through the ring, in reads that take `ring_read_s` each; `ring_bytes` of those."""
 
-    layer_count: int
-    layer_bytes: int
-    bundle_bytes: int
-    kind: str  # of the kernels' weights
-    resident_bytes: int
-    kv_bytes: int
-    activation_bytes: int
-    fixed_s: float
-    layer_overhead_s: float
-    demands_per_layer: int  # inputs that become known one after another
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActiveBehaviour:
-    """What was measured of a model at one sparsity. `hit_rates`: points (share of the layers' weights that the cache
-    holds, share of the active bytes found there), shares rising. `recalls` and `precisions`: of a layer group, by N,
-    among what the cache lacks. `merged`: bundles that one demand reads at once, on average."""
-
-    sparsity: float
-    hit_rates: tuple[tuple[float, float], ...]
-    recalls: Mapping[int, float]
-    precisions: Mapping[int, float]
-    merged: float
-
-    def hit_rate(self, cache_share: float) -> float:
-        shares, rates = zip(*self.hit_rates, strict=True)
-        return float(np.interp(cache_share, shares, rates))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActiveChoice:
-    """What is free to choose. `preload_share`: of the predicted bytes, those that are preloaded (0: no prefetch)."""
-
-    group: int
-    cache_share: float
-    preload_share: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActiveCosts:
-    """Core time that isn't the kernels': for each request, and for each layer's bookkeeping of slots."""
-
-    request_s: float
-    layer_s: float
-    io_depth: int
-    preload_request_bytes: int  # neighbouring channels are read together up to this
+    compute_s: float
+    management_s: float
+    ring_s: float
+    ring_read_s: float
+    ring_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivePrediction:
-    """Seconds of one token, in parts that add up, and what it takes."""
+    """Seconds and bytes of a token. `stall_s` + `compute_s` + `management_s` make it up; `io_s` is how long the drive
+    is busy meanwhile. `visits_s`, `demand_s` and `wait_s` (for reads under way) are parts of the stall."""
 
-    compute_s: float
-    on_demand_s: float
-    preload_s: float  # that demands wait for preloads under way
-    management_s: float
-    fixed_s: float
-    memory_bytes: int
-    on_demand_bytes: float
-    preload_bytes: float
-    hidden_ratio: float  # of the preload that is read while the group before computes
+    decode_s_per_token: float
+    io_s_per_token: float
+    stall_s_per_token: float
+    compute_s_per_token: float
+    management_s_per_token: float
+    visits_s: float
+    demand_s: float
+    wait_s: float
+    active_bundles_per_token: float
+    active_bytes_per_token: float
+    hit_rate: float
+    preload_hit_rate: float
+    demanded_bytes: float  # wanted on demand
+    preloaded_bytes: float  # read ahead, whether used or not
+    ring_bytes: int
+    flash_bytes_per_token: float  # all that is read
+    reads_per_token: float
+    read_amplification: float  # bytes read for single bundles, over those wanted; 1 where nothing is read
+    hidden_ratio: float  # of the preload, what is read in time
+    bottleneck: ActiveBottleneck
 
     @property
-    def token_s(self) -> float:
-        return self.compute_s + self.on_demand_s + self.preload_s + self.management_s + self.fixed_s
+    def decode_tokens_per_s(self) -> float:
+        return 1 / self.decode_s_per_token
 
 
-def predict_active(
-    shape: ActiveShape, behaviour: ActiveBehaviour, choice: ActiveChoice, rates: MachineRates, costs: ActiveCosts
-) -> ActivePrediction:
-    """Raises ValueError for a choice out of range or a group size that nothing was measured of."""
-    _check(shape, behaviour, choice)
-    active = shape.layer_bytes * (1 - behaviour.sparsity)
-    missing = active * (1 - behaviour.hit_rate(choice.cache_share))
-    recall = behaviour.recalls[choice.group] * choice.preload_share
-    planned = missing * recall / behaviour.precisions[choice.group]
-    demand_read = _bundle_run(shape, behaviour.merged)
-    preload_read = max(shape.bundle_bytes * choice.group, costs.preload_request_bytes)
-    demand_rate = _request_rate(rates, demand_read, costs.io_depth)
-    preload_rate = _request_rate(rates, preload_read, costs.io_depth)
-    layer_s = active / weight_rate(rates.kernels, shape.kind) + shape.layer_overhead_s
-    hidden, wait_s = _overlap(planned, layer_s / shape.demands_per_layer, preload_read, preload_rate, shape)
-    preloaded = planned * hidden
-    demanded = missing * (1 - recall * hidden)
-    requests = demanded / demand_read + preloaded / preload_read
-    streamed = shape.layer_count - min(choice.group, shape.layer_count)
+def predict_active(uses: Sequence[TableUse], dense: DenseWork, rates: MachineRates, io_depth: int) -> ActivePrediction:
+    """`uses`: by role. The kernels' time is that of the bytes which are computed with."""
+    gathers = gather_rates(rates, io_depth)
+    demand, planned, left = (_sum([getattr(use, name) for use in uses]) for name in ("demand", "planned", "left"))
+    visits, demands = sum(use.visits for use in uses), sum(use.missing_visits for use in uses)
+    active = sum(use.active for use in uses)
+    compute_s = dense.compute_s + sum(use.active_bytes / weight_rate(rates.kernels, use.kind) for use in uses)
+    management_s = dense.management_s + visits * CHOICE_S + active * CHOICE_BUNDLE_S
+    visits_s = visits * VISIT_S + active * VISIT_BUNDLE_S
+    between_s = (compute_s + management_s + visits_s) / max(1, visits)
+    planned_s = _seconds(planned, gathers)
+    read_s = planned_s / planned.requests if planned.requests else 0.0
+    hidden, wait_s = overlap(planned_s, between_s, read_s, demands)
+    demand_s = hidden * _seconds(left, gathers) + (1 - hidden) * _seconds(demand, gathers)
+    drive_s = dense.ring_s + demand_s + hidden * planned_s
+    alone_s = compute_s + management_s + visits_s
+    wait_s += demands * dense.ring_read_s / 2 * min(1.0, dense.ring_s / alone_s)
+    token_s = max(alone_s + demand_s + wait_s, drive_s)
+    demanded = demand.useful_bytes + hidden * (left.useful_bytes - demand.useful_bytes)
+    preloaded = hidden * planned.useful_bytes
+    read_bytes = hidden * (left.read_bytes + planned.read_bytes) + (1 - hidden) * demand.read_bytes
+    requests = hidden * (left.requests + planned.requests) + (1 - hidden) * demand.requests
     return ActivePrediction(
-        compute_s=layer_s * shape.layer_count,
-        on_demand_s=streamed * demanded / demand_rate,
-        preload_s=streamed * wait_s if demanded else 0.0,
-        management_s=streamed * (requests * costs.request_s + costs.layer_s),
-        fixed_s=shape.fixed_s,
-        memory_bytes=round(_memory(shape, choice, missing, planned)),
-        on_demand_bytes=streamed * demanded,
-        preload_bytes=streamed * preloaded,
+        decode_s_per_token=token_s,
+        io_s_per_token=drive_s,
+        stall_s_per_token=token_s - compute_s - management_s,
+        compute_s_per_token=compute_s,
+        management_s_per_token=management_s,
+        visits_s=visits_s,
+        demand_s=demand_s,
+        wait_s=token_s - alone_s - demand_s,
+        active_bundles_per_token=active,
+        active_bytes_per_token=sum(use.active_bytes for use in uses),
+        hit_rate=max(0.0, 1 - demand.bundles / active) if active else 1.0,
+        preload_hit_rate=hidden * (demand.bundles - left.bundles) / active if active else 0.0,
+        demanded_bytes=demanded,
+        preloaded_bytes=preloaded,
+        ring_bytes=dense.ring_bytes,
+        flash_bytes_per_token=dense.ring_bytes + read_bytes,
+        reads_per_token=requests,
+        read_amplification=read_bytes / (demanded + preloaded) if demanded + preloaded else 1.0,
         hidden_ratio=hidden,
+        bottleneck=_bottleneck(token_s - alone_s, compute_s, management_s + visits_s),
     )
 
 
-def _overlap(
-    planned: float, between_s: float, read_bytes: float, rate: float, shape: ActiveShape
-) -> tuple[float, float]:
-    """(share of the `planned` bytes of a layer that is read in time, seconds that its demands wait for that).
-    `between_s`: compute between two demands, in which the device is free."""
-    read_s = read_bytes / rate
-    reads = math.ceil(between_s / read_s - 1e-9)
-    room = shape.demands_per_layer * reads * read_bytes
-    if not planned or not room:
+def overlap(planned_s: float, between_s: float, read_s: float, demands: int) -> tuple[float, float]:
+    """(share of `planned_s` of the drive's time that passes unnoticed between `demands` demands, seconds that those
+    wait for reads under way). The drive is free for `between_s` between two of them and reads are never cut short."""
+    if not planned_s or not read_s or not demands:
         return 1.0, 0.0
-    waits = shape.demands_per_layer * min(1.0, planned / room)
-    return min(1.0, room / planned), waits * max(0.0, reads * read_s - between_s)
+    reads = math.ceil(between_s / read_s - 1e-9)
+    room_s = demands * reads * read_s
+    if not room_s:
+        return 0.0, 0.0
+    waits = demands * min(1.0, planned_s / room_s)
+    return min(1.0, room_s / planned_s), waits * max(0.0, reads * read_s - between_s)
 
 
-def _memory(shape: ActiveShape, choice: ActiveChoice, missing: float, planned: float) -> float:
-    """Group 0 whole, the cache of the others, what it lacks of the present group, and the next group's preload."""
-    group = min(choice.group, shape.layer_count)
-    streamed_bytes = (shape.layer_count - group) * shape.layer_bytes
-    fixed = shape.resident_bytes + shape.kv_bytes + shape.activation_bytes + group * shape.layer_bytes
-    in_flight = group * (missing + planned) if shape.layer_count > group else 0.0
-    return fixed + streamed_bytes * choice.cache_share + in_flight
+def gather_rates(rates: MachineRates, io_depth: int) -> GatherRates:
+    """As measured; else by what the drive takes for its two smallest request sizes, and the constants' core time."""
+    if rates.gathers is not None:
+        return rates.gathers
+    sizes = sorted({point.request_bytes for point in rates.flash.points})[:2]
+    seconds = [request_seconds(rates.flash, [size], io_depth) for size in sizes]
+    byte_s = seconds[0] / sizes[0]
+    if len(sizes) > 1:
+        byte_s = min(byte_s, max(0.0, (seconds[1] - seconds[0]) / (sizes[1] - sizes[0])))
+    read_s = max(GATHER_READ_S, seconds[0] - byte_s * sizes[0])
+    return GatherRates(depth=io_depth, read_s=read_s, byte_s=byte_s, bundle_s=GATHER_BUNDLE_S)
 
 
-def _bundle_run(shape: ActiveShape, merged: float) -> float:
-    return shape.bundle_bytes * max(1.0, merged)
+def _seconds(reads: Reads, gathers: GatherRates) -> float:
+    return gathers.seconds(reads.requests, reads.read_bytes, reads.bundles)
 
 
-def _request_rate(rates: MachineRates, size: float, depth: int) -> float:
-    whole = max(1, round(size))
-    return whole / request_seconds(rates.flash, [whole], depth)
+def _sum(parts: Sequence[Reads]) -> Reads:
+    total = Reads()
+    for part in parts:
+        total = total.plus(part)
+    return total
 
 
-def _check(shape: ActiveShape, behaviour: ActiveBehaviour, choice: ActiveChoice) -> None:
-    if not 0 <= choice.cache_share <= 1 or not 0 <= choice.preload_share <= 1:
-        raise ValueError(f"{choice}: expected shares of 0 to 1")
-    if choice.group < 1 or choice.group not in behaviour.recalls or choice.group not in behaviour.precisions:
-        raise ValueError(
-            f"layer groups of {choice.group}: recall and precision were measured for N in {sorted(behaviour.recalls)}; "
-            "measure this one too (benchmarks/prediction_recall.py --groups)"
-        )
-    if shape.layer_count < 1 or not 0 <= behaviour.sparsity < 1:
-        raise ValueError(f"{shape.layer_count} layers at sparsity {behaviour.sparsity}: expected ≥ 1, and 0 up to 1")
+def _bottleneck(flash_s: float, compute_s: float, management_s: float) -> ActiveBottleneck:
+    found: dict[ActiveBottleneck, float] = {"flash": flash_s, "compute": compute_s, "management": management_s}
+    return max(found, key=lambda name: found[name])

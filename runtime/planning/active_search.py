@@ -1,153 +1,131 @@
-"""Chooses how to decode with active weights: sparsity, then the layer group's size, then cache and preload. Pure.
+"""Chooses how to decode with active weights: the sparsity, then among layouts and preloads the fastest. Pure.
 
-ActiveFlow's procedure, as quality depends on sparsity alone: the least sparsity whose active weights fit the ceiling,
-or the user's floor on quality, then N grows while it pays, and the rest of the ceiling is cache. Corrected: what must
-fit is what predict_active counts (KV cache, activations, the locked group, buffers), and as a bigger N locks more
-layers and may cost more cache than its longer reads are worth, every measured N is tried; there are few.
+ActiveFlow's procedure, as quality depends on the sparsity alone: the least sparsity whose active weights fit the
+ceiling, or the most that the user's floor on quality allows (more is never slower); then N, cache and preload.
+Corrected: what must fit is what the ledger counts (processes, KV cache, activations, whatever is not selected from),
+the cache is what the ledger leaves, not a choice, and as a larger N may read more than its longer reads are worth,
+every layout that there is, is tried with every preload.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tidemill.runtime.planning.active import (
-    ActiveBehaviour,
-    ActiveChoice,
-    ActiveCosts,
-    ActivePrediction,
-    ActiveShape,
-    predict_active,
-)
-from tidemill.runtime.planning.rates import MachineRates
+import numpy as np
 
-PRELOAD_SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
-BISECTIONS = 24  # of the cache share: 6e-8 of the weights, below a bundle
+from tidemill.actors.compute.selection.operators import SPARSITY_MAX
+from tidemill.actors.compute.selection.spec import SelectionSpec
+from tidemill.actors.predictor.config import PreloadKind
+from tidemill.runtime.calibration.record import Card
+from tidemill.runtime.planning.active_run import ActiveRun
+
+PRELOADS: tuple[tuple[PreloadKind, float], ...] = (("none", 0.0), ("scaled", 0.25), ("scaled", 0.5), ("scaled", 1.0))
+SPARSITY_STEP = 0.01  # finer would promise what nobody measured
 
 
 class NoActivePlanError(ValueError):
-    """No sparsity, group and cache that were measured fit the ceiling and the quality asked for."""
+    """No sparsity that was measured fits the ceiling or the quality asked for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """One sparsity: how it behaves, and what it costs, as perplexity over the exact model's (1.0: nothing)."""
+@dataclass(frozen=True, slots=True)
+class QualityCurve:
+    """Perplexity over the exact model's, by sparsity: (0, 1) and what the card has, rising."""
 
-    behaviour: ActiveBehaviour
-    perplexity_ratio: float
+    points: tuple[tuple[float, float], ...]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActivePlan:
-    behaviour: ActiveBehaviour
-    choice: ActiveChoice
-    prediction: ActivePrediction
-    perplexity_ratio: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """What is given: the machine's rates and costs, and the ceiling in bytes."""
-
-    rates: MachineRates
-    costs: ActiveCosts
-    ceiling_bytes: int
-
-
-def plan_active(
-    shape: ActiveShape, candidates: Sequence[Candidate], machine: Machine, worst_perplexity_ratio: float | None
-) -> ActivePlan:
-    """`worst_perplexity_ratio` is the user's floor on quality: the fastest plan that keeps it. None: by the ceiling,
-    the least sparsity whose active weights fit it, cached or not, and the fastest plan at that.
-
-    Raises NoActivePlanError, which says what would do.
-    """
-    plans = []
-    for candidate in sorted(candidates, key=lambda c: c.behaviour.sparsity):
-        if worst_perplexity_ratio is not None and candidate.perplexity_ratio > worst_perplexity_ratio:
-            continue
-        if worst_perplexity_ratio is None and not _holds_active(shape, candidate.behaviour, machine.ceiling_bytes):
-            continue
-        plan = _fastest(shape, candidate, machine)
-        if plan is not None:
-            plans.append(plan)
-            if worst_perplexity_ratio is None:
-                break
-    if not plans:
-        raise NoActivePlanError(_reason(shape, candidates, machine, worst_perplexity_ratio))
-    return min(plans, key=lambda plan: plan.prediction.token_s)
-
-
-def largest_cache_share(
-    shape: ActiveShape, behaviour: ActiveBehaviour, machine: Machine, group: int, preload_share: float
-) -> float | None:
-    """The most that the ceiling holds beside everything else; None when not even an empty cache fits. More cache means
-    smaller buffers, but never by as much: memory rises with the share."""
-
-    def fits(share: float) -> bool:
-        choice = ActiveChoice(group=group, cache_share=share, preload_share=preload_share)
-        prediction = predict_active(shape, behaviour, choice, machine.rates, machine.costs)
-        return prediction.memory_bytes <= machine.ceiling_bytes
-
-    if fits(1.0):
-        return 1.0
-    low, high = 0.0, 1.0
-    if not fits(low):
-        return None
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
-
-
-def _fastest(shape: ActiveShape, candidate: Candidate, machine: Machine) -> ActivePlan | None:
-    """The caller's candidates are few, so are group sizes and preload shares: all are tried, with the largest cache."""
-    plans = []
-    for group in sorted(candidate.behaviour.recalls):
-        for preload_share in PRELOAD_SHARES:
-            share = largest_cache_share(shape, candidate.behaviour, machine, group, preload_share)
-            if share is None:
-                continue
-            choice = ActiveChoice(group=group, cache_share=share, preload_share=preload_share)
-            prediction = predict_active(shape, candidate.behaviour, choice, machine.rates, machine.costs)
-            plans.append(
-                ActivePlan(
-                    behaviour=candidate.behaviour,
-                    choice=choice,
-                    prediction=prediction,
-                    perplexity_ratio=candidate.perplexity_ratio,
-                )
+    @classmethod
+    def of(cls, card: Card, selection: SelectionSpec) -> "QualityCurve":
+        """Of the card's entries that differ from `selection` in their sparsity alone. Raises NoActivePlanError."""
+        family = _family(selection.name)
+        found = {
+            e.sparsity: e.perplexity / card.exact_perplexity for e in card.entries if _family(e.selection) == family
+        }
+        if not found:
+            raise NoActivePlanError(
+                f"the quality card has no {family or selection.name}: give a --sparsity, or calibrate with a card"
             )
-    return min(plans, key=lambda plan: plan.prediction.token_s, default=None)
+        return cls(((0.0, 1.0), *sorted((s, max(1.0, ratio)) for s, ratio in found.items() if s > 0)))
+
+    def ratio(self, sparsity: float) -> float:
+        """Its logarithm is taken to be linear between what was measured; beyond that it is not known: infinite."""
+        sparsities, ratios = zip(*self.points, strict=True)
+        if sparsity > sparsities[-1]:
+            return math.inf
+        return float(np.exp(np.interp(sparsity, sparsities, np.log(ratios))))
+
+    def most_sparsity(self, worst_ratio: float) -> float:
+        """The most that keeps the floor, in whole steps. Raises NoActivePlanError where none does."""
+        kept = [s for s in _steps() if self.ratio(s) <= worst_ratio]
+        if not kept or kept[-1] == 0.0:
+            raise NoActivePlanError(
+                f"a perplexity of at most {worst_ratio:.3f} times the exact one allows no sparsity: at "
+                f"{SPARSITY_STEP:.0%} it is {self.ratio(SPARSITY_STEP):.3f} times; allow more, or decode exactly"
+            )
+        return kept[-1]
 
 
-def _holds_active(shape: ActiveShape, behaviour: ActiveBehaviour, ceiling_bytes: int) -> bool:
-    """sp ≥ 1 - (M_max - M_kv - activations - resident) / S_m"""
-    active = shape.layer_count * shape.layer_bytes * (1 - behaviour.sparsity)
-    return active + shape.resident_bytes + shape.kv_bytes + shape.activation_bytes <= ceiling_bytes
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One way to run, and why its sparsity."""
+
+    place: int  # of the model among those given
+    sparsity: float
+    preload: PreloadKind
+    preload_share: float
+    ratio: float  # perplexity over the exact model's, as far as the card knows
+    run: ActiveRun
+
+    @property
+    def token_s(self) -> float:
+        return self.run.prediction.decode_s_per_token
 
 
-def _reason(
-    shape: ActiveShape, candidates: Sequence[Candidate], machine: Machine, worst_perplexity_ratio: float | None
-) -> str:
-    if not candidates:
-        return "no sparsity was calibrated: calibrate the model first"
-    best = min(candidate.perplexity_ratio for candidate in candidates)
-    if worst_perplexity_ratio is not None and best > worst_perplexity_ratio:
-        return (
-            f"the best calibrated sparsity has {best:.3f} times the exact perplexity, at most "
-            f"{worst_perplexity_ratio:.3f} was asked for; allow more, or decode exactly"
+def least_sparsity(active_bytes: int, room_bytes: int, curve: QualityCurve) -> float:
+    """ActiveFlow's bound: sp ≥ 1 - (M_max - M_kv - activations - resident) / S_m, S_m being
+    `active_bytes` and what is divided by it `room_bytes`; in whole steps.
+
+    Raises NoActivePlanError beyond what the card measured.
+    """
+    needed = 1 - room_bytes / active_bytes if active_bytes else 0.0
+    fitting = [s for s in _steps() if s >= needed - 1e-9 and math.isfinite(curve.ratio(s))]
+    if not fitting:
+        most = curve.points[-1][0]
+        raise NoActivePlanError(
+            f"what one token computes with fits the ceiling from a sparsity of {needed:.0%} on, and no quality was "
+            f"measured beyond {most:.0%}; raise --ram, or give a --sparsity"
         )
-    sparsest = max(candidates, key=lambda candidate: candidate.behaviour.sparsity).behaviour
-    least = _least_memory(shape, sparsest, machine)
-    if worst_perplexity_ratio is None:
-        active = shape.layer_count * shape.layer_bytes * (1 - sparsest.sparsity)
-        least = max(least, round(active) + shape.resident_bytes + shape.kv_bytes + shape.activation_bytes)
-    return (
-        f"the ceiling of {machine.ceiling_bytes} bytes holds no plan at the sparsities calibrated (up to "
-        f"{sparsest.sparsity:.0%}, which needs {least} bytes); raise --ram or shorten the context"
-    )
+    return fitting[0]
 
 
-def _least_memory(shape: ActiveShape, behaviour: ActiveBehaviour, machine: Machine) -> int:
-    choices = [ActiveChoice(group=group, cache_share=0.0, preload_share=0.0) for group in behaviour.recalls]
-    predictions = [predict_active(shape, behaviour, choice, machine.rates, machine.costs) for choice in choices]
-    return min(prediction.memory_bytes for prediction in predictions)
+def search(
+    sparsity: float,
+    ratio: float,
+    layouts: Sequence[bool],
+    predict: Callable[[int, float, PreloadKind, float], ActiveRun],
+) -> tuple[Found, ...]:
+    """Every way, the fastest first. `layouts`: of each model, whether it can be preloaded. `predict(place, sparsity,
+    preload, share)` may raise ValueError for a model that does not fit the ceiling; where none fits, so does this."""
+    found: list[Found] = []
+    problem: ValueError | None = None
+    for place, preloads in enumerate(layouts):
+        for preload, share in PRELOADS if preloads else PRELOADS[:1]:
+            try:
+                run = predict(place, sparsity, preload, share)
+            except ValueError as error:
+                problem = error
+                continue
+            found.append(
+                Found(place=place, sparsity=sparsity, preload=preload, preload_share=share, ratio=ratio, run=run)
+            )
+    if not found:
+        raise problem or NoActivePlanError("no model was given")
+    return tuple(sorted(found, key=lambda way: way.token_s))
+
+
+def _steps() -> list[float]:
+    return [round(i * SPARSITY_STEP, 10) for i in range(round(SPARSITY_MAX / SPARSITY_STEP) + 1)]
+
+
+def _family(name: str) -> str:
+    """A selection's name without its sparsity."""
+    return " ".join(word for word in name.split(" ") if not word.endswith("%"))

@@ -4,6 +4,7 @@ that stand in until `tidemill tune` has measured this one. All from 2 cores of a
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from tidemill.actors.compute.selection.operators import InputKind
 from tidemill.runtime.planning.rates import RATES_VERSION, FlashPoint, FlashRates, KernelRates, MachineRates
 
 MIB = 1 << 20
@@ -23,6 +24,25 @@ READ_CORE_S = 0.45e-3
 READER_READ_S = 0.1e-3
 # Decoded bytes per second and core of codecs that are undone in the reader's threads, before bytes reach the arena.
 DECODE_BYTES_PER_S: Mapping[str, float] = MappingProxyType({"zstd": 1.0e9})
+
+# Runs that read single bundles. Fitted, where it says so, to runs on that machine by `benchmarks/planner_accuracy.py
+# --select`, whose last row says what they would be on this one.
+# From the moment that compute asks for a table's bundles until it goes on with them, nothing being read: four messages
+# and wake-ups, the residency's look-up (fitted), and for each bundle its part of packing and looking up.
+VISIT_S = 0.25e-3
+VISIT_BUNDLE_S = 0.1e-6
+# Core time around a visit's kernels: choosing, listing places (fitted), and for each bundle.
+CHOICE_S = 0.06e-3
+CHOICE_BUNDLE_S = 0.1e-6
+# Of one read of single bundles, what no two of them do at once, and of one bundle: digest and copy. Where `tidemill
+# tune` has measured no model that has such bundles.
+GATHER_READ_S = 12e-6
+GATHER_BUNDLE_S = 2e-6
+# How far predictions of the next layer group see, as the correlation with what is selected then, of what the cache
+# lacks: by kind of input, where the group is the next layer (SmolLM2-135M, top-k at 50 %, docs/decisions/0015)...
+PRELOAD_SKILL: Mapping[InputKind, float] = MappingProxyType({"qkv": 0.65, "gate_up": 0.65, "o": 0.45, "down": 0.13})
+# ...and by the layers of a group, of inputs that read the residual stream: what is left of that.
+SKILL_LEFT: Mapping[int, float] = MappingProxyType({1: 1.0, 2: 0.88, 4: 0.76, 8: 0.65})
 
 # A cell's processes before anything is allocated, as seen with models of 0.1 to 2 B parameters.
 DEFAULT_PROCESSES: Mapping[str, int] = MappingProxyType(

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from tidemill.runtime.planning.constants import (
     COLD_START_S,
     DECODE_BYTES_PER_S,
@@ -64,12 +66,15 @@ class Prediction:
 
 
 def predict(work: Workload, rates: MachineRates, shape: RunShape) -> Prediction:
-    kernels = scale_kernels(rates.kernels, min(1.0, shape.threads / rates.threads))
-    token = (work.layers, work.head)
-    io_s = _io_seconds(token, rates, shape, extra=_row(work))
-    compute_s = _decode_compute_seconds(work, rates, kernels, shape)
+    rates = scaled_rates(rates, shape.threads)
+    io_s = io_seconds(work, rates, shape)
+    compute_s = (
+        kernel_seconds(work, rates, shape)
+        + work.layer_count * LAYER_OVERHEAD_S
+        + _read_core_seconds((work.layers, work.head), shape)
+    )
     decode_s = _token_seconds(work, io_s, compute_s)
-    prompt_s = _prompt_seconds(work, rates, kernels, shape)
+    prompt_s = prompt_seconds(work, rates, shape)
     return Prediction(
         streamed_bytes_per_token=work.layers.streamed_bytes + work.head.streamed_bytes + work.row_bytes,
         active_bytes_per_token=work.layers.active_bytes + work.head.active_bytes,
@@ -78,12 +83,31 @@ def predict(work: Workload, rates: MachineRates, shape: RunShape) -> Prediction:
         compute_s_per_token=compute_s,
         decode_s_per_token=decode_s,
         decode_tokens_per_s=1 / decode_s,
-        floor_s_per_token=_floor_seconds(work, rates, kernels, shape),
+        floor_s_per_token=_floor_seconds(work, rates, shape),
         cold_start_s=COLD_START_S,
         load_bytes=sum(work.load_sizes),
         prompt_s=prompt_s,
         first_token_s=COLD_START_S + prompt_s,
         bottleneck="flash" if io_s > compute_s + TOKEN_OVERHEAD_S else "compute",
+    )
+
+
+def scaled_rates(rates: MachineRates, threads: int) -> MachineRates:
+    """With kernels on `threads` threads: no gain is assumed from more than were measured."""
+    return msgspec.structs.replace(rates, kernels=scale_kernels(rates.kernels, min(1.0, threads / rates.threads)))
+
+
+def io_seconds(work: Workload, rates: MachineRates, shape: RunShape) -> float:
+    """Of a decoded token: what streams, and its embedding row."""
+    return _io_seconds((work.layers, work.head), rates, shape, extra=_row(work))
+
+
+def kernel_seconds(work: Workload, rates: MachineRates, shape: RunShape) -> float:
+    """Of a decoded token: weights and attention."""
+    return (
+        _weights_seconds(work.layers, rates.kernels)
+        + _weights_seconds(work.head, rates.kernels)
+        + shape.position * work.kv_bytes_per_position / rates.dram_bytes_per_s
     )
 
 
@@ -112,16 +136,6 @@ def _io_seconds(parts: Sequence[Work], rates: MachineRates, shape: RunShape, *, 
     return max(drive_s, core_s / min(shape.io_depth, shape.threads), len(sizes) * READER_READ_S)
 
 
-def _decode_compute_seconds(work: Workload, rates: MachineRates, kernels: KernelRates, shape: RunShape) -> float:
-    return (
-        _weights_seconds(work.layers, kernels)
-        + _weights_seconds(work.head, kernels)
-        + shape.position * work.kv_bytes_per_position / rates.dram_bytes_per_s
-        + work.layer_count * LAYER_OVERHEAD_S
-        + _read_core_seconds((work.layers, work.head), shape)
-    )
-
-
 def _weights_seconds(work: Work, kernels: KernelRates) -> float:
     return sum(size / weight_rate(kernels, kind) for kind, size in work.weight_bytes.items())
 
@@ -130,17 +144,19 @@ def _read_core_seconds(parts: Sequence[Work], shape: RunShape) -> float:
     return sum(len(part.read_sizes) for part in parts) * READ_CORE_S / shape.threads
 
 
-def _prompt_seconds(work: Workload, rates: MachineRates, kernels: KernelRates, shape: RunShape) -> float:
-    """One pass per chunk; the first also waits for what is to be locked, the last runs the head for one position."""
+def prompt_seconds(work: Workload, rates: MachineRates, shape: RunShape) -> float:
+    """From a prompt's arrival to the first token.
+
+    One pass per chunk; the first also waits for what is to be locked, the last runs the head for one position."""
     total = TOKEN_OVERHEAD_S
     for start in range(0, shape.prompt_tokens, shape.chunk):
         batch = min(shape.chunk, shape.prompt_tokens - start)
         parts = (work.layers, work.head) if start + batch == shape.prompt_tokens else (work.layers,)
         extra = (*_row(work), *(work.load_sizes if start == 0 else ()))
         io_s = _io_seconds(parts, rates, shape, extra=extra)
-        compute_s = _chunk_seconds(work, kernels, start, batch) + _read_core_seconds(parts, shape)
+        compute_s = _chunk_seconds(work, rates.kernels, start, batch) + _read_core_seconds(parts, shape)
         if work.head in parts:
-            compute_s += _weights_seconds(work.head, kernels)
+            compute_s += _weights_seconds(work.head, rates.kernels)
         ahead_s = LOAD_AHEAD_S if start == 0 else 0.0
         total += max(io_s - ahead_s, compute_s)
     return total
@@ -153,9 +169,9 @@ def _chunk_seconds(work: Workload, kernels: KernelRates, start: int, batch: int)
     return flop / rate + work.layer_count * LAYER_OVERHEAD_S
 
 
-def _floor_seconds(work: Workload, rates: MachineRates, kernels: KernelRates, shape: RunShape) -> float:
+def _floor_seconds(work: Workload, rates: MachineRates, shape: RunShape) -> float:
     sizes = [*work.layers.read_sizes, *work.head.read_sizes]
     flash_s = request_seconds(rates.flash, sizes, shape.io_depth) if sizes else 0.0
     dram_s = (work.layers.active_bytes + work.head.active_bytes) / rates.dram_bytes_per_s
-    flop_s = 2 * (work.layers.weights + work.head.weights) / max(kernels.flop_per_s.values())
+    flop_s = 2 * (work.layers.weights + work.head.weights) / max(rates.kernels.flop_per_s.values())
     return max(flash_s, dram_s, flop_s)

@@ -31,6 +31,22 @@ class KernelRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     flop_per_s: dict[int, float]
 
 
+class GatherRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What reading single bundles takes, verified and placed, at the depth it was measured at: `read_s` for each read,
+    `byte_s` for each byte that is read, `bundle_s` for each bundle; but never faster than `bytes_per_s_max`."""
+
+    depth: int
+    read_s: float
+    byte_s: float
+    bundle_s: float
+    bytes_per_s_max: float | None = None  # where the drive is throttled
+
+    def seconds(self, requests: float, read_bytes: float, bundles: float) -> float:
+        """Of all of them together."""
+        own_s = requests * self.read_s + read_bytes * self.byte_s + bundles * self.bundle_s
+        return own_s if self.bytes_per_s_max is None else max(own_s, read_bytes / self.bytes_per_s_max)
+
+
 class MachineRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything that `tidemill tune` measures."""
 
@@ -43,3 +59,4 @@ class MachineRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     flash: FlashRates
     dram_bytes_per_s: float
     kernels: KernelRates
+    gathers: GatherRates | None = None  # None: no model with single bundles was measured

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from tidemill.runtime.ledger import MIB, CeilingTooSmallError, Demands, Ledger, plan_ledger
+from tidemill.runtime.planning.constants import GATHER_READ_S
 from tidemill.runtime.planning.prediction import Prediction, RunShape, predict
 from tidemill.runtime.planning.rates import FlashPoint, MachineRates
 from tidemill.runtime.planning.workload import plan_workload
@@ -98,8 +99,8 @@ def ceiling_range(plan: Callable[[int | None], Ledger]) -> tuple[int, int]:
     By bisection, so that the ledger stays the only place that knows what a ceiling has to hold.
     """
     whole = plan(None)
-    resident = _bisect(-(-whole.total_bytes // MIB) + 1, lambda mib: _slots(plan, mib) == 0)
-    smallest = _bisect(resident, lambda mib: _slots(plan, mib) is not None)
+    resident = _bisect(-(-whole.total_bytes // MIB) + 1, lambda mib: _is_resident(plan, mib) is True)
+    smallest = _bisect(resident, lambda mib: _is_resident(plan, mib) is not None)
     return smallest * MIB, resident * MIB
 
 
@@ -112,21 +113,30 @@ def spread_ceilings(smallest: int, resident: int, count: int) -> tuple[int, ...]
 def scale_flash(rates: MachineRates, ratio: float) -> MachineRates:
     """The same machine with a drive of `ratio` times the rate at every request size and depth."""
     points = tuple(FlashPoint(p.request_bytes, p.depth, p.bytes_per_s * ratio) for p in rates.flash.points)
-    return msgspec.structs.replace(rates, flash=msgspec.structs.replace(rates.flash, points=points))
+    gathers = rates.gathers
+    if gathers is not None:
+        gathers = msgspec.structs.replace(
+            gathers, read_s=max(GATHER_READ_S, gathers.read_s / ratio), byte_s=gathers.byte_s / ratio
+        )
+    return msgspec.structs.replace(rates, flash=msgspec.structs.replace(rates.flash, points=points), gathers=gathers)
 
 
 def cap_flash(rates: MachineRates, bytes_per_s: float) -> MachineRates:
     """The same machine with a drive that is throttled to `bytes_per_s`."""
     points = tuple(FlashPoint(p.request_bytes, p.depth, min(p.bytes_per_s, bytes_per_s)) for p in rates.flash.points)
-    return msgspec.structs.replace(rates, flash=msgspec.structs.replace(rates.flash, points=points))
+    gathers = rates.gathers
+    if gathers is not None:
+        gathers = msgspec.structs.replace(gathers, bytes_per_s_max=bytes_per_s)
+    return msgspec.structs.replace(rates, flash=msgspec.structs.replace(rates.flash, points=points), gathers=gathers)
 
 
-def _slots(plan: Callable[[int | None], Ledger], mib: int) -> int | None:
-    """Ring slots of the plan for a ceiling; None where there is no plan."""
+def _is_resident(plan: Callable[[int | None], Ledger], mib: int) -> bool | None:
+    """Whether nothing is streamed, and no single bundle read, at a ceiling; None where there is no plan."""
     try:
-        return plan(mib * MIB).arena.ring_slots
+        arena = plan(mib * MIB).arena
     except CeilingTooSmallError:
         return None
+    return arena.ring_slots == 0 and arena.bundles.cached_share == 1.0
 
 
 def _bisect(high: int, holds: Callable[[int], bool]) -> int:

@@ -1,11 +1,14 @@
 """What one pass over a model reads and computes with, given what the arena keeps. Pure; knows bytes, not seconds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tidemill.actors.compute.kv_cache import kv_cache_bytes
 from tidemill.storage.arena_plan import ArenaPlan, align_up, row_slot_bytes
+from tidemill.storage.bundle_plan import bundle_tables, slot_bytes
 from tidemill.storage.manifest import ELEMENT_BYTES, Manifest
 
+WHOLE_READ_BYTES = 512 << 10  # of bundles that lie beside one another and are all wanted
 KV_POSITIONS = 4096  # a cache so large that what it is rounded up by is nothing
 
 
@@ -44,11 +47,13 @@ class Workload:
     attention_flop_per_pair: int  # per query position and position that it sees
 
 
-def plan_workload(manifest: Manifest, plan: ArenaPlan) -> Workload:
+def plan_workload(manifest: Manifest, plan: ArenaPlan, *, with_bundles: bool = True) -> Workload:
+    """`with_bundles` False: without the tables whose bundles come one by one. With them: a pass that uses all of them,
+    as a prompt's, in which what residency may not keep is read in large pieces."""
     spec = manifest.decoder
     embed = manifest.extents_of(manifest.get_table("embed"))
     return Workload(
-        layers=_work(manifest, plan, manifest.layer_extents),
+        layers=_layers_work(manifest, plan, with_bundles=with_bundles),
         head=_work(manifest, plan, manifest.head_extents),
         layer_count=spec.layer_count,
         load_sizes=tuple(align_up(manifest.extents[i].stored_bytes) for i in plan.locked_extents),
@@ -59,7 +64,23 @@ def plan_workload(manifest: Manifest, plan: ArenaPlan) -> Workload:
     )
 
 
-def _work(manifest: Manifest, plan: ArenaPlan, extents: range) -> Work:
+def _layers_work(manifest: Manifest, plan: ArenaPlan, *, with_bundles: bool) -> Work:
+    apart = bundle_tables(manifest)
+    work = _work(manifest, plan, [i for i in manifest.layer_extents if manifest.extents[i].table not in apart])
+    if not with_bundles:
+        return work
+    sizes, active, weights = [*work.read_sizes], dict(work.weight_bytes), work.weights
+    for cached in plan.bundles.tables:
+        table = apart[cached.table]
+        size = slot_bytes(table)
+        active[table.kind] = active.get(table.kind, 0) + table.bundle_count * size
+        weights += table.bundle_count * table.bundle_elements
+        missing = sum(cached.channels - quota for quota in cached.quotas) * size
+        sizes += [min(WHOLE_READ_BYTES, missing - start) for start in range(0, missing, WHOLE_READ_BYTES)]
+    return Work(read_sizes=tuple(sizes), decoded_bytes=work.decoded_bytes, weight_bytes=active, weights=weights)
+
+
+def _work(manifest: Manifest, plan: ArenaPlan, extents: Sequence[int]) -> Work:
     read_sizes: list[int] = []
     decoded: dict[str, int] = {}
     active: dict[str, int] = {}

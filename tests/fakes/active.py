@@ -1,35 +1,52 @@
-"""A model, its behaviour at half sparsity and a drive, that active-weight plans are easy to reckon for."""
+"""What a replay found of a model of 16 layers, and a drive, that active-weight predictions are easy to reckon for."""
+
+from dataclasses import replace
 
 import msgspec
 
 from tests.fakes.rates import RATES
-from tidemill.runtime.planning.active import ActiveBehaviour, ActiveCosts, ActiveShape
-from tidemill.runtime.planning.rates import FlashPoint, FlashRates, MachineRates
+from tidemill.runtime.planning.active import DenseWork
+from tidemill.runtime.planning.bundle_replay import Reads, TableUse
+from tidemill.runtime.planning.rates import GatherRates, MachineRates
 
 MIB = 1 << 20
-SHAPE = ActiveShape(
-    layer_count=16,
-    layer_bytes=32 * MIB,
-    bundle_bytes=8 << 10,
-    kind="bf16",
-    resident_bytes=100 * MIB,
-    kv_bytes=8 * MIB,
-    activation_bytes=4 * MIB,
-    fixed_s=2e-3,
-    layer_overhead_s=0.2e-3,
-    demands_per_layer=4,
-)
-BEHAVIOUR = ActiveBehaviour(
-    sparsity=0.5,
-    hit_rates=((0.0, 0.0), (0.25, 0.42), (0.5, 0.7), (0.75, 0.88), (1.0, 1.0)),
-    recalls={1: 0.7, 2: 0.65, 4: 0.6, 8: 0.55},
-    precisions={1: 0.7, 2: 0.65, 4: 0.6, 8: 0.55},
-    merged=1.0,
-)
-COSTS = ActiveCosts(request_s=5e-6, layer_s=50e-6, io_depth=4, preload_request_bytes=MIB // 4)
+LAYERS, DEMANDS, LAYER_ACTIVE = 16, 4, 16 * MIB
+BUNDLE, CHUNK = 8 << 10, 256 << 10
+DENSE = DenseWork(compute_s=2e-3, management_s=0.0, ring_s=0.0, ring_read_s=0.0, ring_bytes=0)
 
 
-def flash_rates(small: float, large: float) -> MachineRates:
-    """`small` bytes per second up to 8 KiB, `large` from 256 KiB on, at any depth; time is affine in between."""
-    points = (FlashPoint(8 << 10, 4, small), FlashPoint(256 << 10, 4, large), FlashPoint(MIB, 4, large))
-    return msgspec.structs.replace(RATES, flash=FlashRates(source="fake", load_mode="direct", points=points))
+def gathering(byte_s: float, read_s: float = 0.0) -> MachineRates:
+    """A drive whose reads of single bundles take so long, beside kernels at 20 GB/s."""
+    gathers = GatherRates(depth=4, read_s=read_s, byte_s=byte_s, bundle_s=0.0)
+    return msgspec.structs.replace(RATES, gathers=gathers)
+
+
+def reads_of(size: float, read_bytes: float) -> Reads:
+    """`size` bytes of bundles in reads of `read_bytes`, nothing between them."""
+    return Reads(bundles=size / BUNDLE, useful_bytes=size, requests=size / read_bytes, read_bytes=size)
+
+
+def use_of(*, group: int, hit_rate: float, recall: float, precision: float) -> TableUse:
+    """All visits of a token, as if to one role: groups of `group` layers of which the first is locked."""
+    streamed = LAYERS - group
+    missing = streamed * LAYER_ACTIVE * (1 - hit_rate)
+    active = LAYERS * LAYER_ACTIVE
+    return TableUse(
+        role="mlp_in",
+        pool=0,
+        kind="bf16",
+        channels=2 * LAYER_ACTIVE // BUNDLE // DEMANDS,
+        quota=0,
+        visits=LAYERS * DEMANDS,
+        missing_visits=streamed * DEMANDS,
+        active=active / BUNDLE,
+        active_bytes=active,
+        hits=(active - missing) / BUNDLE,
+        demand=reads_of(missing, BUNDLE),
+        planned=reads_of(missing * recall / precision, CHUNK) if recall else Reads(),
+        left=reads_of(missing * (1 - recall), BUNDLE),
+    )
+
+
+def without_preload(use: TableUse) -> TableUse:
+    return replace(use, planned=Reads(), left=use.demand)

@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from tests.fakes.cards import write_card
+from tests.fakes.layouts import write_blocky_model
 from tests.fakes.models import write_tiny_model
 from tests.fakes.rates import RATES
 from tidemill.runtime.cli.main import app
-from tidemill.runtime.cli.plan import parse_rate
+from tidemill.runtime.cli.plan_basis import parse_rate
 from tidemill.runtime.tuning.saved_processes import remember_processes
 from tidemill.runtime.tuning.saved_rates import rates_path, save_rates
+from tidemill.storage.convert.tables import LayoutChoice
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +92,56 @@ def test_bad_values_are_refused_with_what_is_accepted(tiny: Path) -> None:
     assert "leaves no room" in " ".join(plan(tiny, "-c", "64", "--prompt-tokens", "64", status=2).stderr.split())
     assert "needs at least" in plan(tiny, "--ram", "50MiB", status=1).stderr
     assert "accepted: 1 to the model's 512" in plan(tiny, "-c", "100000", status=1).stderr
+
+
+@pytest.fixture(scope="module")
+def channels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of input channels, with a calibration whose card knows topk."""
+    directory = tmp_path_factory.mktemp("layouts") / "channels"
+    write_blocky_model(directory, LayoutChoice("input-channel", 2))
+    write_card(directory, {0.3: 1.1, 0.5: 1.5, 0.7: 8.0})
+    return directory
+
+
+def test_an_exact_plan_of_single_bundles_needs_no_calibration(tmp_path: Path) -> None:
+    write_blocky_model(tmp_path / "neurons", LayoutChoice("neuron", 1))
+    out = plan(tmp_path / "neurons", "--ram", "1GiB", "-c", "64", "--prompt-tokens", "5").stdout
+    for word in ("everything: exact", "mlp", "may stay", "stall", "bottleneck", "ceiling"):
+        assert word in out
+
+
+def test_a_selection_is_planned_with_hits_demands_and_times(channels: Path) -> None:
+    flags = ("--ram", "1GiB", "-c", "64", "--prompt-tokens", "5", "--select", "topk", "--sparsity", "0.5")
+    result = json.loads(plan(channels, *flags, "--preload", "scaled", "--json").stdout)
+    assert result["selection"] == "topk 50%"
+    assert [table["role"] for table in result["tables"]] == ["attn_qkv", "attn_out", "mlp_in", "mlp_down"]
+    assert result["prediction"]["hit_rate"] == 1.0
+    assert result["exact_s_per_token"] > 0
+    assert any("--trace" in text for text in result["assumptions"])
+    assert "LOSSY topk 50%" in plan(channels, *flags).stdout
+
+
+def test_the_sparsity_is_found_by_the_floor_on_quality(channels: Path) -> None:
+    flags = ("--ram", "1GiB", "-c", "64", "--prompt-tokens", "5", "--select", "topk")
+    result = json.loads(plan(channels, *flags, "--min-quality", "1.5", "--among", str(channels), "--json").stdout)
+    assert result["sparsity"] == 0.5
+    assert "1.5 times" in result["why"]
+    assert len(result["ways"]) == 2 * 4  # models × preloads
+    assert "perplexity" in plan(channels, *flags, "--sparsity", "auto", "--min-quality", "1.5").stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "said"),
+    [
+        (("--sparsity", "auto"), 2, "need --select"),
+        (("--sparsity", "1.5", "--select", "topk"), 2, "0 to 0.9"),
+        (("--sparsity", "0.5", "--select", "topk", "--min-quality", "1.2"), 2, "leave out --sparsity"),
+        (("--sparsity", "0.5", "--select", "topk", "--among", "x"), 2, "--among needs"),
+        (("--sparsity", "auto", "--select", "topk", "--trace", "x"), 2, "--trace needs"),
+        (("--sparsity", "auto", "--select", "topk", "--preload", "scaled"), 2, "leave it out"),
+        (("--sparsity", "auto", "--select", "gate"), 1, "layout gate-first"),
+        (("--residency", "lru"), 1, "needs a selection"),
+    ],
+)
+def test_flags_without_effect_are_refused(channels: Path, flags: tuple[str, ...], status: int, said: str) -> None:
+    assert said in " ".join(plan(channels, *flags, status=status).stderr.replace("│", " ").split())

@@ -1,158 +1,138 @@
 from dataclasses import replace
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fakes.active import BEHAVIOUR, COSTS, SHAPE, flash_rates
-from tests.fakes.pipeline import Pipeline, PipelineRun
-from tidemill.runtime.planning.active import (
-    ActiveBehaviour,
-    ActiveChoice,
-    ActivePrediction,
-    ActiveShape,
-    predict_active,
+from tests.fakes.active import (
+    BUNDLE,
+    CHUNK,
+    DEMANDS,
+    DENSE,
+    LAYER_ACTIVE,
+    LAYERS,
+    MIB,
+    gathering,
+    reads_of,
+    use_of,
+    without_preload,
 )
+from tests.fakes.pipeline import Pipeline, PipelineRun
+from tests.fakes.rates import RATES
+from tidemill.runtime.planning.active import gather_rates, overlap, predict_active
+from tidemill.runtime.planning.constants import CHOICE_BUNDLE_S, CHOICE_S, VISIT_BUNDLE_S, VISIT_S
+from tidemill.runtime.planning.rates import GatherRates
 
-CHOICE = ActiveChoice(group=4, cache_share=0.4, preload_share=1.0)
-RATES = flash_rates(0.2e9, 0.8e9)
-
-
-def simulated_s(
-    shape: ActiveShape, behaviour: ActiveBehaviour, choice: ActiveChoice, rates: tuple[float, float], jitter: float
-) -> float:
-    """The mean token of the same run as discrete events. `rates`: of demands and preloads."""
-    pipeline = Pipeline(
-        layers=shape.layer_count,
-        group=choice.group,
-        active_bytes=shape.layer_bytes * (1 - behaviour.sparsity),
-        hit_rate=behaviour.hit_rate(choice.cache_share),
-        recall=behaviour.recalls[choice.group] * choice.preload_share,
-        precision=behaviour.precisions[choice.group],
-        demand_rate=rates[0],
-        preload_rate=rates[1],
-        chunk_bytes=COSTS.preload_request_bytes,
-        compute_s=shape.layer_bytes * (1 - behaviour.sparsity) / 20e9 + shape.layer_overhead_s,
-        fixed_s=shape.fixed_s,
-        jitter=jitter,
-    )
-    tokens = PipelineRun(pipeline, preload=choice.preload_share > 0, gate=None, seed=11).tokens(10)
-    return sum(tokens) / len(tokens)
+KERNELS = 20e9
+OVERHEAD_S = VISIT_S + CHOICE_S + (VISIT_BUNDLE_S + CHOICE_BUNDLE_S) * LAYER_ACTIVE / DEMANDS / BUNDLE  # of a visit
 
 
-@pytest.mark.parametrize("group", [1, 2, 4, 8])
-@pytest.mark.parametrize("rates", [(0.1e9, 0.4e9), (0.4e9, 1.6e9), (1.5e9, 3e9), (20e9, 40e9)])
-@pytest.mark.parametrize("cache_share", [0.0, 0.35, 0.7])
+@pytest.mark.parametrize("group", [1, 4, 8])
+@pytest.mark.parametrize("rate", [0.1e9, 0.4e9, 1.5e9, 20e9])
+@pytest.mark.parametrize("hit_rate", [0.0, 0.55, 0.9])
+@pytest.mark.parametrize("recall", [0.0, 0.3, 0.6])
 def test_prediction_is_within_15_percent_of_the_simulated_pipeline(
-    group: int, rates: tuple[float, float], cache_share: float
+    group: int, rate: float, hit_rate: float, recall: float
 ) -> None:
-    free = replace(COSTS, request_s=0.0, layer_s=0.0)
-    for preload_share in (0.0, 0.5, 1.0):
-        choice = ActiveChoice(group=group, cache_share=cache_share, preload_share=preload_share)
-        predicted = predict_active(SHAPE, BEHAVIOUR, choice, flash_rates(*rates), free).token_s
-        simulated = simulated_s(SHAPE, BEHAVIOUR, choice, rates, jitter=0.2)
-        assert predicted == pytest.approx(simulated, rel=0.15), f"at preload share {preload_share}"
+    use = use_of(group=group, hit_rate=hit_rate, recall=recall, precision=0.7)
+    predicted = predict_active([use], DENSE, gathering(1 / rate), 4).decode_s_per_token
+    pipeline = Pipeline(
+        layers=LAYERS,
+        group=group,
+        active_bytes=LAYER_ACTIVE,
+        hit_rate=hit_rate,
+        recall=recall,
+        precision=0.7,
+        demand_rate=rate,
+        preload_rate=rate,
+        chunk_bytes=CHUNK,
+        compute_s=LAYER_ACTIVE / KERNELS + DEMANDS * OVERHEAD_S,
+        fixed_s=DENSE.compute_s,
+        jitter=0.2,
+    )
+    tokens = PipelineRun(pipeline, preload=recall > 0, gate=None, seed=11).tokens(10)
+    assert predicted == pytest.approx(sum(tokens) / len(tokens), rel=0.15)
 
 
 def test_the_parts_add_up_to_the_token() -> None:
-    found = predict_active(SHAPE, BEHAVIOUR, CHOICE, RATES, COSTS)
-    parts = (found.compute_s, found.on_demand_s, found.preload_s, found.management_s, found.fixed_s)
-    assert min(parts) > 0
-    assert found.token_s == pytest.approx(sum(parts))
+    p = predict_active([use_of(group=4, hit_rate=0.5, recall=0.5, precision=0.7)], DENSE, gathering(1e-9), 4)
+    assert p.stall_s_per_token + p.compute_s_per_token + p.management_s_per_token == pytest.approx(p.decode_s_per_token)
+    assert p.visits_s + p.demand_s + p.wait_s == pytest.approx(p.stall_s_per_token)
+    assert min(p.visits_s, p.demand_s, p.wait_s) > 0
 
 
-def test_without_misses_a_token_is_compute_and_bookkeeping() -> None:
-    all_cached = replace(BEHAVIOUR, hit_rates=((0.0, 1.0), (1.0, 1.0)))
-    found = predict_active(SHAPE, all_cached, CHOICE, RATES, COSTS)
-    layer_s = SHAPE.layer_bytes * 0.5 / 20e9 + SHAPE.layer_overhead_s
-    assert found.on_demand_s == found.preload_s == found.on_demand_bytes == 0
-    assert found.compute_s == pytest.approx(16 * layer_s)
-    assert found.management_s == pytest.approx(12 * COSTS.layer_s)
-
-
-def test_demand_share_is_that_of_the_paper_when_the_preload_is_hidden() -> None:
-    hidden = replace(BEHAVIOUR, recalls={4: 0.8}, precisions={4: 0.8}, hit_rates=((0.0, 0.75), (1.0, 0.75)))
-    found = predict_active(SHAPE, hidden, CHOICE, flash_rates(1e9, 100e9), COSTS)
-    assert found.hidden_ratio == 1.0
-    active = 12 * SHAPE.layer_bytes * 0.5
-    assert found.on_demand_bytes == pytest.approx(active * (1 - 0.75) * (1 - 0.8))  # (1 - hr)(1 - si)
+def test_without_misses_a_token_is_compute_and_messages() -> None:
+    p = predict_active([use_of(group=4, hit_rate=1.0, recall=0.0, precision=1.0)], DENSE, gathering(1e-9), 4)
+    assert p.demand_s == p.wait_s == p.io_s_per_token == p.flash_bytes_per_token == 0
+    assert p.compute_s_per_token == pytest.approx(DENSE.compute_s + LAYERS * LAYER_ACTIVE / KERNELS)
+    assert p.hit_rate == p.read_amplification == 1.0
 
 
 def test_what_of_a_preload_is_not_hidden_is_demanded() -> None:
-    slow = flash_rates(0.05e9, 0.1e9)
-    found = predict_active(SHAPE, BEHAVIOUR, CHOICE, slow, COSTS)
-    without = predict_active(SHAPE, BEHAVIOUR, replace(CHOICE, preload_share=0.0), slow, COSTS)
-    assert found.hidden_ratio < 0.2
-    useful = found.preload_bytes * BEHAVIOUR.precisions[4]
-    assert found.on_demand_bytes + useful == pytest.approx(without.on_demand_bytes)
+    use = use_of(group=4, hit_rate=0.5, recall=0.6, precision=0.6)
+    slow = gathering(1 / 0.05e9)
+    p, without = (predict_active([u], DENSE, slow, 4) for u in (use, without_preload(use)))
+    assert p.hidden_ratio < 0.3
+    assert p.demanded_bytes + p.preloaded_bytes * 0.6 == pytest.approx(without.demanded_bytes)
 
 
-def test_memory_counts_the_locked_group_cache_buffers_and_everything_resident() -> None:
-    found = predict_active(SHAPE, BEHAVIOUR, CHOICE, RATES, COSTS)
-    missing = SHAPE.layer_bytes * 0.5 * (1 - BEHAVIOUR.hit_rate(0.4))
-    planned = missing * BEHAVIOUR.recalls[4] / BEHAVIOUR.precisions[4]
-    layers = 4 * SHAPE.layer_bytes + 12 * SHAPE.layer_bytes * 0.4 + 4 * (missing + planned)
-    resident = SHAPE.resident_bytes + SHAPE.kv_bytes + SHAPE.activation_bytes
-    assert found.memory_bytes == round(layers + resident)
-
-
-def test_a_model_of_one_group_is_all_locked_and_reads_nothing() -> None:
-    found = predict_active(replace(SHAPE, layer_count=4), BEHAVIOUR, CHOICE, RATES, COSTS)
-    assert found.on_demand_bytes == found.preload_bytes == found.management_s == 0
-    assert found.memory_bytes >= 4 * SHAPE.layer_bytes
-
-
-def test_bigger_groups_read_bigger_requests() -> None:
-    """The drive's rate at 64 KiB is half of that at 1 MiB; bundles of 64 KiB, not merged further."""
-    same = replace(BEHAVIOUR, recalls={1: 0.7, 4: 0.7}, precisions={1: 0.7, 4: 0.7})
-    shape, costs = replace(SHAPE, bundle_bytes=64 << 10), replace(COSTS, preload_request_bytes=1)
-    slow = flash_rates(0.2e9, 0.4e9)
-    one, four = (
-        predict_active(shape, same, replace(CHOICE, group=group), slow, costs).hidden_ratio for group in (1, 4)
+def test_more_reads_for_the_same_bundles_take_longer_and_count_as_amplification() -> None:
+    use = without_preload(use_of(group=1, hit_rate=0.5, recall=0.0, precision=1.0))
+    demand = replace(use.demand, read_bytes=2 * use.demand.read_bytes)
+    plain, wide = (
+        predict_active([replace(use, demand=d, left=d)], DENSE, gathering(1e-9), 4) for d in (use.demand, demand)
     )
-    assert four > one
+    assert wide.demand_s == pytest.approx(2 * plain.demand_s)
+    assert wide.read_amplification == pytest.approx(2 * plain.read_amplification) == pytest.approx(2.0)
+
+
+def test_what_streams_through_the_ring_bounds_the_token_and_delays_demands() -> None:
+    use = without_preload(use_of(group=1, hit_rate=0.5, recall=0.0, precision=1.0))
+    alone = predict_active([use], DENSE, gathering(1e-9), 4)
+    little = replace(DENSE, ring_s=alone.compute_s_per_token / 10, ring_read_s=1e-3, ring_bytes=MIB)
+    much = replace(DENSE, ring_s=10.0, ring_read_s=1e-3, ring_bytes=MIB)
+    assert predict_active([use], little, gathering(1e-9), 4).wait_s > 0
+    assert predict_active([use], much, gathering(1e-9), 4).decode_s_per_token == pytest.approx(10 + alone.demand_s)
 
 
 @settings(max_examples=20)
 @given(few=st.floats(0, 1), more=st.floats(0, 1), rate=st.floats(1e7, 1e10))
-def test_a_bigger_cache_is_never_slower(few: float, more: float, rate: float) -> None:
-    small, large = sorted((few, more))
-
-    def token(share: float) -> ActivePrediction:
-        return predict_active(SHAPE, BEHAVIOUR, replace(CHOICE, cache_share=share), flash_rates(rate, 2 * rate), COSTS)
-
-    assert token(large).on_demand_s <= token(small).on_demand_s * (1 + 1e-9)
-
-
-@pytest.mark.parametrize(
-    ("choice", "said"),
-    [
-        (replace(CHOICE, cache_share=1.1), "shares of 0 to 1"),
-        (replace(CHOICE, preload_share=-0.1), "shares of 0 to 1"),
-        (replace(CHOICE, group=3), "measured for N in \\[1, 2, 4, 8\\]"),
-    ],
-)
-def test_a_choice_that_makes_no_sense_is_refused(choice: ActiveChoice, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        predict_active(SHAPE, BEHAVIOUR, choice, RATES, COSTS)
-
-
-def test_a_sparsity_of_1_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"sparsity 1\.0"):
-        predict_active(SHAPE, replace(BEHAVIOUR, sparsity=1.0), CHOICE, RATES, COSTS)
-
-
-def test_a_demand_that_reads_several_bundles_at_once_is_faster() -> None:
-    shape, costs = replace(SHAPE, bundle_bytes=32 << 10), replace(COSTS, request_s=0.0)
-    one, merged = (
-        predict_active(shape, replace(BEHAVIOUR, merged=run), CHOICE, RATES, costs).on_demand_s for run in (1.0, 8.0)
+def test_more_hits_are_never_slower(few: float, more: float, rate: float) -> None:
+    small, large = (
+        predict_active(
+            [use_of(group=1, hit_rate=hits, recall=0.0, precision=1.0)], DENSE, gathering(1 / rate), 4
+        ).decode_s_per_token
+        for hits in sorted((few, more))
     )
-    assert merged < one
+    assert large <= small * (1 + 1e-9)
 
 
 def test_kernels_of_another_kind_have_their_own_rate() -> None:
-    kernels = msgspec.structs.replace(RATES.kernels, bytes_per_s={"bf16": 20e9, "raw-bundles": 5e9})
-    rates = msgspec.structs.replace(RATES, kernels=kernels)
-    slow = predict_active(replace(SHAPE, kind="raw-bundles"), BEHAVIOUR, CHOICE, rates, COSTS)
-    assert slow.compute_s > 3 * predict_active(SHAPE, BEHAVIOUR, CHOICE, rates, COSTS).compute_s
+    use = use_of(group=1, hit_rate=1.0, recall=0.0, precision=1.0)
+    fast, slow = (predict_active([replace(use, kind=kind)], DENSE, RATES, 4) for kind in ("bf16", "f32"))
+    assert slow.compute_s_per_token > fast.compute_s_per_token
+
+
+def test_a_throttle_bounds_bytes_and_leaves_the_cost_of_reads() -> None:
+    gathers = GatherRates(depth=4, read_s=1e-3, byte_s=1e-9, bundle_s=0.0, bytes_per_s_max=1e6)
+    assert gathers.seconds(1, 1e6, 1) == pytest.approx(1.0)
+    assert gathers.seconds(10_000, 1e6, 1) == pytest.approx(10.001)
+
+
+def test_without_a_measurement_small_reads_cost_what_the_drive_says_of_larger_ones() -> None:
+    found = gather_rates(RATES, 1)
+    larger_s = ((1 << 20) / 1e9 - (1 << 16) / 0.5e9) / ((1 << 20) - (1 << 16))
+    assert found.byte_s == pytest.approx(larger_s)
+    assert found.read_s == pytest.approx((1 << 16) / 0.5e9 - larger_s * (1 << 16))
+
+
+def test_nothing_planned_is_all_hidden() -> None:
+    assert overlap(0.0, 1e-3, 0.0, 4) == (1.0, 0.0)
+    assert overlap(1.0, 0.0, 1e-3, 4) == (0.0, 0.0)
+
+
+def test_reads_are_never_cut_short() -> None:
+    hidden, wait_s = overlap(planned_s=0.1, between_s=1.5e-3, read_s=1e-3, demands=10)
+    assert hidden == pytest.approx(10 * 2e-3 / 0.1)
+    assert wait_s == pytest.approx(10 * 0.5e-3)
+    assert reads_of(CHUNK, CHUNK).requests == 1

@@ -8,6 +8,8 @@ import pytest
 from benchmarks.contenders import AccelerateDisk, LlamaCpp, Task, Tidemill, find_problem
 from tests.fakes.gguf_files import write_gguf
 
+PARTS = {"stall_s_per_token": 0.3, "compute_s_per_token": 0.2, "management_s_per_token": 0.1}
+
 
 def task_of(directory: Path, ceiling: int | None = 1000) -> Task:
     return Task(directory / "prompt.txt", 3, 8, 2, ceiling, directory)
@@ -18,10 +20,11 @@ def test_tidemills_times_are_those_of_its_tokens_with_the_wait_for_the_first(tmp
         "# tidemill 1\nindex,token_id,elapsed_ns,compute_ns,stall_ns,flash_bytes\n"
         "0,7,1000000000,1,1,1\n1,8,500000000,1,1,1\n# summary decode_s_per_token 0.5 ttft_s 2.5\n"
     )
-    summary = {"prompt_tokens": 8, "ttft_s": 2.5, "bytes_read_per_token": 99, "flash_bytes_per_s": 5.0}
+    summary = {"prompt_tokens": 8, "ttft_s": 2.5, "bytes_read_per_token": 99, "flash_bytes_per_s": 5.0, **PARTS}
     decoded = Tidemill("python", tmp_path).read(json.dumps(summary), task_of(tmp_path))
     assert (decoded.token_ids, decoded.token_s) == ((7, 8), (2.5, 0.5))
     assert (decoded.bytes_read_per_token, decoded.flash_bytes_per_s) == (99, 5.0)
+    assert (decoded.stall_s_per_token, decoded.compute_s_per_token, decoded.management_s_per_token) == (0.3, 0.2, 0.1)
 
 
 @pytest.mark.parametrize(("ceiling", "flag"), [(1000, "1000"), (None, "none")])

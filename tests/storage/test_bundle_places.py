@@ -31,7 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
         read_bundles=BundleReader(source, tables, None).read,
         files={},
         extent_bytes=20_000,
-        shard_bytes=400_000,
+        shard_bytes=200_000,
         on_bytes=lambda _: None,
     )
     return directory, manifest

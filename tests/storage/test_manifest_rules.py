@@ -56,7 +56,7 @@ def replaced(**fields: object) -> Callable[[Table], Table]:
     [
         ("mlp_in", replaced(layers=0), "0 layers, expected 1..4"),
         ("mlp_in", replaced(layers=HUGE), "layers, expected 1..4"),
-        ("mlp_in", replaced(layers=2), "has 2 layers"),
+        ("mlp_in", replaced(layers=2), r"expected \('mlp_in', 0, \('input-channel', 256, 256\)\)"),
         ("attn_qkv", replaced(layers=2), "tables, the decoder needs|a table is"),
         ("mlp_in", replaced(segments=(64, 192)), r"rows of \(64, 192\)"),
         ("mlp_in", replaced(segments=()), r"rows of \(\)"),
@@ -74,7 +74,7 @@ def replaced(**fields: object) -> Callable[[Table], Table]:
         ("mlp_down", replaced(permutation=1), "permutation 1 does not belong"),
         ("mlp_down", replaced(permutation=HUGE), "does not belong"),
         ("attn_out", replaced(permutation=0), "does not belong"),
-        ("attn_norm", replaced(layers=4), "has 4 layers"),
+        ("attn_norm", replaced(layers=4), "attn_norm of layer 1 has 1 layers and rows of .* expected 3"),
         ("permutation", replaced(layers=2), "a permutation is one bundle"),
         ("final_norm", replaced(planes=(Plane("raw-bundles", 576),)), "expected 1 and none"),
     ],

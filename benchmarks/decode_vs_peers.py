@@ -82,26 +82,26 @@ def open_model(name: str) -> Model:
 
 def compare(arguments: argparse.Namespace, model: Model, contenders: Sequence[Contender]) -> list[RoundRow]:
     """Prints each run's row as it is measured."""
-    points = [Point(c, t) for t in arguments.throttles for c in _ceilings(arguments.ceilings, model.whole_bytes)]
+    points = [Point(c, t) for t in arguments.throttles for c in parse_ceilings(arguments.ceilings, model.whole_bytes)]
     rows: list[RoundRow] = []
     expected: tuple[int, ...] = ()
     size = ModelBytes(model.whole_bytes, model.token_bytes / arguments.dram_rate)
     with tempfile.TemporaryDirectory(prefix="tidemill-bench-", dir=arguments.scratch) as scratch:
-        task = _task(arguments, model, Path(scratch))
+        task = make_task(arguments, model, Path(scratch))
         turns = [(p, n, c) for p in points for n in range(arguments.rounds) for c in contenders]
         for turn, (point, number, contender) in enumerate(turns):
             given = Task(**{**vars(task), "ceiling_bytes": point.ceiling_bytes})
-            run = _run(contender, given, point, arguments)
+            run = run_in_turn(contender, given, point, arguments)
             if not expected and contender is contenders[0] and run.decoded:
                 expected = run.decoded.token_ids
             row = round_row((contender.name, contender.weights), point, size, number, run, expected)
             rows.append(row)
             print(json.dumps(asdict(row)), flush=True)
-            _tell(f"{turn + 1} of {len(turns)}: {_short(row)}")
+            tell(f"{turn + 1} of {len(turns)}: {_short(row)}")
     return rows
 
 
-def _run(contender: Contender, task: Task, point: Point, arguments: argparse.Namespace) -> Run:
+def run_in_turn(contender: Contender, task: Task, point: Point, arguments: argparse.Namespace) -> Run:
     """A drive that many share changes within seconds: its rate is taken before and after, where nothing throttles."""
     time.sleep(arguments.pause)
     if point.throttle_bytes_per_s is not None or not isinstance(contender, Tidemill) or point.ceiling_bytes is None:
@@ -130,7 +130,7 @@ def summaries_of(arguments: argparse.Namespace, model: Model, rows: Sequence[Rou
     return summaries
 
 
-def _task(arguments: argparse.Namespace, model: Model, scratch: Path) -> Task:
+def make_task(arguments: argparse.Namespace, model: Model, scratch: Path) -> Task:
     """The prompt is cut to its length in tokens and given as text."""
     tokenizer = TextTokenizer.open(model.directory, model.manifest.decoder.bos_token_id)
     text = TEXT
@@ -151,12 +151,12 @@ def _contenders(arguments: argparse.Namespace, model: Model) -> list[Contender]:
         wanted.append(AccelerateDisk(arguments.accelerate_python, arguments.hf))
     for contender in wanted:
         if problem := contender.problem():
-            _tell(f"{contender.name} is left out: {problem}")
+            tell(f"{contender.name} is left out: {problem}")
             print(json.dumps({"kind": "left out", "contender": contender.name, "detail": problem}), flush=True)
     return [contender for contender in wanted if not contender.problem()]
 
 
-def _ceilings(texts: Sequence[str], whole_bytes: int) -> list[int | None]:
+def parse_ceilings(texts: Sequence[str], whole_bytes: int) -> list[int | None]:
     return [None if t == "none" else int(float(t) * whole_bytes) if _is_share(t) else parse_size(t) for t in texts]
 
 
@@ -164,7 +164,7 @@ def _is_share(text: str) -> bool:
     return text.replace(".", "", 1).isdigit()
 
 
-def _throttle(text: str) -> int | None:
+def parse_throttle(text: str) -> int | None:
     return None if text == "none" else parse_size(text.removesuffix("/s"))
 
 
@@ -174,7 +174,7 @@ def _short(row: RoundRow) -> str:
     return f"{where}: {row.outcome}{speed}{' (' + row.detail + ')' if row.detail else ''}"
 
 
-def _tell(text: str) -> None:
+def tell(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
@@ -207,7 +207,7 @@ def _parse() -> argparse.Namespace:
     if arguments.smoke:
         arguments.rounds, arguments.tokens, arguments.prompt_tokens = 1, 4, 8
     arguments.ceilings = (arguments.ceilings or ("none" if arguments.smoke else "0.75,0.5,0.35")).split(",")
-    arguments.throttles = [_throttle(text) for text in arguments.throttle.split(",")]
+    arguments.throttles = [parse_throttle(text) for text in arguments.throttle.split(",")]
     for path in (*(arguments.gguf or ()), arguments.hf):
         if path is not None and not path.exists():
             parser.error(f"{path} does not exist")
@@ -232,7 +232,7 @@ def main() -> None:
     console.print(as_table(summaries))
     console.print(as_parts_table(summaries))
     for what in sorted({what for summary in summaries for what in summary.not_imposed}):
-        _tell(f"not imposed: {what}")
+        tell(f"not imposed: {what}")
     if arguments.plot is not None:
         plot.plot(summaries, arguments.plot)
 

@@ -151,13 +151,15 @@ class StepAbandoned(_Message, frozen=True, tag=21):
 class InputSeen(_Message, frozen=True, tag=22):
     """The input of a table of self-contained bundles is known, and with it the bundles that the step computes with:
     packed u32 ids in the table, rising; none for a step that computes with all. `values`: the input, packed f32, where
-    it says something of later layers. Speculative: dropped when the link is full."""
+    it says something of later layers. `foreseen`: channels that the next layer will likely need of its own table,
+    packed u32, the likeliest first. Speculative: dropped when the link is full."""
 
     epoch: int
     table: int
     layer: int
     bundles: bytes
     values: bytes
+    foreseen: bytes = b""
 
 
 # --- predictor -> arena

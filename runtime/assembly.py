@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemill.actors.actor import Actor
+from tidemill.actors.compute.selection.foresight import Foresight
 from tidemill.actors.compute.selection.policy import SelectionPolicy
 from tidemill.actors.compute.selection.spec import SelectionSpec
 from tidemill.actors.counters import Counters
@@ -88,6 +89,10 @@ def _build_compute(
     if config.window:
         masking = Masking(manifest.decoder, config.chunk, lab.tap if lab else None)
         evaluation = Evaluation(manifest, policies, config.window)
+    policy = foresight = None
+    if config.decode_selection is not None:
+        policy = _policy(spec, config.decode_selection)
+        foresight = _foresight(spec, config.decode_selection, policy)
     decoder = Decoder(
         manifest,
         arena,
@@ -97,8 +102,8 @@ def _build_compute(
         threads=config.threads,
         row_slots=config.plan.row_slots,
         masking=masking,
+        foresight=foresight,
     )
-    policy = _policy(spec, config.decode_selection) if config.decode_selection is not None else None
     return ComputeActor(config, decoder, placement, counters, time.perf_counter_ns, evaluation, policy)
 
 
@@ -106,6 +111,15 @@ def _policies(spec: CellSpec, lab: Lab | None) -> list[SelectionPolicy]:
     """Those that the cell was opened with; the lab's come first."""
     policies = list(lab.policies) if lab else []
     return [*policies, *(_policy(spec, selection) for selection in spec.compute.selections)]
+
+
+def _foresight(spec: CellSpec, selection: SelectionSpec, policy: SelectionPolicy) -> Foresight | None:
+    from tidemill.runtime.calibration.calibration_file import CalibrationFile
+    from tidemill.runtime.calibration.policies import build_foresight
+
+    if spec.predictor.preload.kind != "look-ahead":
+        return None
+    return build_foresight(CalibrationFile.open(Path(spec.model_directory)), selection, policy)
 
 
 def _policy(spec: CellSpec, selection: SelectionSpec) -> SelectionPolicy:

@@ -127,7 +127,8 @@ def measure_demands(
         kv_bytes=kv_cache_bytes(spec, options.context),
         activation_bytes=activation_bytes(spec, CHUNK, options.threads, options.context)
         + bundle_buffer_bytes(manifest, CHUNK, options.threads)
-        + _evaluation_bytes(manifest, options, lab),
+        + _evaluation_bytes(manifest, options, lab)
+        + _predictor_bytes(options),
         link_bytes=sum(link.capacity_bytes for link in LINKS),
         bounce_bytes=options.io_depth * round_up(max(bounced, default=0)),
         preload_share=READ_AHEAD_SHARE if options.preload == "none" else PRELOAD_SHARE,
@@ -145,6 +146,15 @@ def _evaluation_bytes(manifest: Manifest, options: EngineOptions, lab: Lab | Non
     )
     policies = len(options.selections) + (len(lab.policies) if lab else 0)
     return evaluation_bytes(manifest, policies, options.window, CHUNK) + arrays + (lab.bytes if lab else 0)
+
+
+def _predictor_bytes(options: EngineOptions) -> int:
+    """Of what decoding selects, or looks ahead, by: most of a calibration are its predictors."""
+    calibration = options.model / CALIBRATION_FILE
+    predicts = options.selection is not None and (
+        options.selection.policy == "neuron" or options.preload == "look-ahead"
+    )
+    return calibration.stat().st_size if predicts and calibration.is_file() else 0
 
 
 def plan_cell(manifest: Manifest, options: EngineOptions, ledger: Ledger) -> CellSpec:
@@ -222,13 +232,7 @@ def plan_preload(manifest: Manifest, kind: PreloadKind, share: float) -> Preload
         for i, table in enumerate(manifest.tables)
         if table.is_self_contained
     ]
-    by_channel = manifest.layout == "input-channel"
-    return PreloadConfig(
-        tables=tuple(tables),
-        layer_count=manifest.decoder.layer_count,
-        kind=kind if by_channel else "none",
-        share=share,
-    )
+    return PreloadConfig(tables=tuple(tables), layer_count=manifest.decoder.layer_count, kind=kind, share=share)
 
 
 def _extents_read_whole(manifest: Manifest) -> Sequence[Extent]:

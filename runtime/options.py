@@ -18,7 +18,14 @@ from tidemill.storage.manifest_file import load_manifest
 
 LauncherName = Literal["local", "in-process"]
 IO_DEPTH_MAX = 64
-
+_OF_NEURONS: tuple[PreloadKind, ...] = ("look-ahead", "previous-token", "popularity")
+PRELOADS_OF: Mapping[PolicyName, tuple[PreloadKind, ...]] = MappingProxyType(
+    {
+        "topk": ("scaled", "cross-layer", "previous-token", "popularity"),
+        "gate": _OF_NEURONS,
+        "neuron": _OF_NEURONS,
+    }
+)
 
 LAYOUT_OF: Mapping[PolicyName, ModelLayout] = MappingProxyType(
     {"topk": "input-channel", "gate": "gate-first", "neuron": "neuron"}
@@ -96,8 +103,9 @@ def _check_lossy(options: EngineOptions, layout: ModelLayout) -> None:
         raise ValueError(
             f"residency is {options.residency}, which needs a selection: without one nothing is cached by it"
         )
-    if options.preload != "none" and policy != "topk":
-        raise ValueError(f"preload is {options.preload}, which needs the selection topk; got {policy or 'none'}")
+    if options.preload != "none" and (policy is None or options.preload not in PRELOADS_OF[policy]):
+        fitting = ", ".join(name for name, kinds in PRELOADS_OF.items() if options.preload in kinds)
+        raise ValueError(f"preload is {options.preload}, which needs the selection {fitting}; got {policy or 'none'}")
     if options.traces and policy is None:
         raise ValueError("a trace records what a lossy run computes with: choose it with --select and --sparsity")
     if options.selections and layout != "dense":

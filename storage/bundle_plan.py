@@ -11,7 +11,7 @@ import msgspec
 
 from tidemill.storage.manifest import ALIGNMENT_BYTES, Manifest, Table
 
-PRELOAD_SHARE = 0.25  # of what is left beside reserves and locked layers: room for what is read ahead
+PRELOAD_SHARE = 0.25  # at most, of what is left beside reserves and locked layers: room for what is read ahead
 READ_AHEAD_SHARE = 0.05  # where nothing is preloaded: a dense step still reads its next table ahead
 
 
@@ -97,16 +97,17 @@ def plan_bundles(
         first, locked_bytes = set(), 0
     free = extra - locked_bytes
     rest = sum(table.bundle_count * slot_bytes(table) for i, table in tables.items() if i not in first)
-    share = (1 - preload_share) * free / rest
+    total = sum(size * _count(tables, size) for size in _sizes(tables))
+    ahead = {
+        size: min(int(preload_share * free * _count(tables, size) / total), _ahead(tables, size))
+        for size in _sizes(tables)
+    }
+    share = min(1.0, (free - sum(size * count for size, count in ahead.items())) / rest)
     quotas = {
         i: (table.channel_count if i in first else int(share * table.channel_count),) * table.layers
         for i, table in tables.items()
     }
-    total = sum(size * _count(tables, size) for size in _sizes(tables))
-    spare = {
-        size: _reserve(tables, size) + int(preload_share * free * _count(tables, size) / total)
-        for size in _sizes(tables)
-    }
+    spare = {size: _reserve(tables, size) + count for size, count in ahead.items()}
     return _place(tables, quotas, spare, offset)
 
 
@@ -116,6 +117,16 @@ def _sizes(tables: Mapping[int, Table]) -> Sequence[int]:
 
 def _reserve(tables: Mapping[int, Table], size: int) -> int:
     return max(table.channel_count for table in tables.values() if slot_bytes(table) == size)
+
+
+def _ahead(tables: Mapping[int, Table], size: int) -> int:
+    """The most that is read ahead at once: of each role the next table, of one of a layer group the rest of this one
+    too."""
+    most = {table.role: 0 for table in tables.values() if slot_bytes(table) == size}
+    for table in tables.values():
+        if slot_bytes(table) == size:
+            most[table.role] = max(most[table.role], table.bundle_count * (2 if table.layers > 1 else 1))
+    return sum(most.values())
 
 
 def _count(tables: Mapping[int, Table], size: int) -> int:

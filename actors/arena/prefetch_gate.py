@@ -35,6 +35,7 @@ class GateRules:
     keep_ratio: float = 0.8  # of the counts that brake 2 judges by, per token: old ones fade, so it is tried again
     slack_ratio: float = 1.1  # once a token took that much longer than those without, nothing more is preloaded in it
     first_watch_tokens: int = 4  # so many that are slower in the mean than those without call for a new comparison
+    by_clock: bool = True  # False: no token is compared with any other (brake 3), to measure what preloads do
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +75,13 @@ class PrefetchGate:
 
     @property
     def is_open(self) -> bool:
-        return self._phase in ("trial", "on")
+        return self._phase in ("trial", "on") or not self._rules.by_clock
 
     def allowed_bytes(self, load: DeviceLoad) -> int:
         """How many further bytes may be preloaded right now."""
         if not self.is_open or load.demands_waiting or not self._pays(load.busy_ratio):
             return 0
-        if load.token_s > self._rules.slack_ratio * self._without_s:
+        if self._rules.by_clock and load.token_s > self._rules.slack_ratio * self._without_s:
             return 0
         return max(0, self._rules.in_flight_bytes - load.preload_in_flight_bytes)
 

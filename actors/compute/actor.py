@@ -100,7 +100,7 @@ class ComputeActor:
 
     @property
     def wants_poll(self) -> bool:
-        return self._run is not None and self._blocked_on is None
+        return self._run is not None and (self._blocked_on is None or self._visits.has_news)
 
     def start(self) -> Sequence[Send]:
         return []
@@ -135,8 +135,9 @@ class ComputeActor:
         return []
 
     def poll(self, now_ns: int) -> Sequence[Send]:
-        """Compute until the step ends, blocks, has something to release, or the quantum is over."""
-        sends: list[Send] = []
+        """What can be worked out while reads are under way; else compute until the step ends, blocks, has something to
+        release, or the quantum is over."""
+        sends = self._visits.tell()
         until_ns = now_ns + QUANTUM_NS
         while self.wants_poll and not sends:
             sends = self._advance()

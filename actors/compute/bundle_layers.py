@@ -3,7 +3,7 @@
 With everything selected it asks for every bundle, and the bits are the same: a channel that is left out adds nothing.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from time import perf_counter_ns
 
 import numpy as np
@@ -13,12 +13,13 @@ from tidemill.actors.compute.bundle_buffers import BundleBuffers
 from tidemill.actors.compute.kernels import bundle_linear, bundle_neurons
 from tidemill.actors.compute.kernels import gates as gate_kernels
 from tidemill.actors.compute.kernels.elements import STORED_DTYPES
+from tidemill.actors.compute.selection.foresight import Foresight
 from tidemill.actors.compute.selection.operators import InputKind
 from tidemill.actors.compute.selection.policy import SelectionPolicy
 from tidemill.actors.compute.selection.tap import ActivationTap
-from tidemill.actors.compute.step_events import BundlesNeeded, BundlesUsed, StepEvent
+from tidemill.actors.compute.step_events import U32, BundlesNeeded, BundlesUsed, StepEvent
 from tidemill.storage.ids import TableId
-from tidemill.storage.manifest import Manifest, Role, Table
+from tidemill.storage.manifest import Manifest, Role
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
@@ -35,6 +36,7 @@ class BundleLayers:
     ) -> None:
         self.policy: SelectionPolicy | None = None
         self.tap: ActivationTap | None = None
+        self.foresight: Foresight | None = None
         self.kernel_ns = 0
         self._manifest = manifest
         self._buffers = buffers
@@ -60,7 +62,8 @@ class BundleLayers:
             self.tap.see(kind, layer, x)
         channels, selected = self._choose(kind, layer, x, len(sizes))
         values = x[0] if selected and len(x) == 1 and kind in OF_THE_RESIDUAL_STREAM else None
-        places = yield from self._ask(table_id, table, layer, channels, selected=selected, values=values)
+        bundles = table.bundles_of(channels, layer).astype(np.uint32)
+        places = _offsets((yield BundlesNeeded(table_id, layer, bundles, selected, values)))
         begun = perf_counter_ns()
         buffers, batch, width = self._buffers, len(x), out.shape[1]
         window = buffers.window(batch, width)
@@ -85,8 +88,11 @@ class BundleLayers:
         self.kernel_ns += perf_counter_ns() - begun
         yield from self.channels("down", "mlp_down", layer, hidden, out)
 
-    def neurons(self, layer: int, normed: F32, sums: F32, gates: F32 | None) -> Layer:
-        """sums[p, b] += the MLP of `normed`. `gates` [B, ff] are activated gates for `mlp_updown`, None for `mlp`."""
+    def neurons(
+        self, layer: int, normed: F32, sums: F32, gates: F32 | None, next_input: Callable[[], F32] | None = None
+    ) -> Layer:
+        """sums[p, b] += the MLP of `normed`. `gates` [B, ff] are activated gates for `mlp_updown`, None for `mlp`.
+        `next_input` gives what the next layer's `normed` would be were it not for what comes in between."""
         kind: InputKind = "neuron" if gates is None else "gate"
         table_id = self._manifest.get_table("mlp" if gates is None else "mlp_updown", layer)
         table = self._manifest.tables[table_id]
@@ -94,7 +100,9 @@ class BundleLayers:
         if self.policy is not None and kind in self.policy.kinds:
             mask = self.policy.select(layer, kind, normed if gates is None else gates).masks[0]
         neurons = np.flatnonzero(mask.any(axis=0)) if mask is not None else np.arange(table.channel_count)
-        places = yield from self._ask(table_id, table, layer, neurons, selected=mask is not None)
+        bundles = neurons.astype(np.uint32)
+        foresee = self._foresee(layer, next_input) if mask is not None and len(normed) == 1 else None
+        places = _offsets((yield BundlesNeeded(table_id, layer, bundles, mask is not None, foresee=foresee)))
         begun = perf_counter_ns()
         bundle_neurons.add_neurons(
             self._views[table.kind], self._words, places, neurons, 0, len(neurons), len(table.segments), normed,
@@ -124,13 +132,16 @@ class BundleLayers:
             np.multiply(x[:, channels], mask[:, channels], out=factors[segment, :batch, : len(channels)])
         return channels, True
 
-    def _ask(
-        self, table_id: TableId, table: Table, layer: int, channels: I64, *, selected: bool, values: F32 | None = None
-    ) -> Generator[StepEvent, object, I64]:
-        bundles = table.bundles_of(channels, layer).astype(np.uint32)
-        places = yield BundlesNeeded(table_id, layer, bundles, selected, values)
-        assert isinstance(places, np.ndarray)
-        return places
+    def _foresee(self, layer: int, next_input: Callable[[], F32] | None) -> Callable[[], U32] | None:
+        foresight = self.foresight
+        if foresight is None or next_input is None:
+            return None
+        return lambda: foresight.expect(layer + 1, next_input())
+
+
+def _offsets(places: object) -> I64:
+    assert isinstance(places, np.ndarray)
+    return places
 
 
 def _factors(gates: F32 | None, mask: npt.NDArray[np.bool_] | None, neurons: I64) -> F32:

@@ -4,7 +4,7 @@ It knows extents and where they lie (`Placement`), not how they come. It never c
 as f32) and single embedding rows.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from time import perf_counter_ns
 
 import numba
@@ -23,6 +23,7 @@ from tidemill.actors.compute.masked_kernels import MaskedKernels, RunKernel
 from tidemill.actors.compute.masking import Masking
 from tidemill.actors.compute.placement import NOT_RESIDENT, Placement
 from tidemill.actors.compute.rope import angles, inverse_frequencies
+from tidemill.actors.compute.selection.foresight import Foresight
 from tidemill.actors.compute.selection.operators import InputKind
 from tidemill.actors.compute.selection.policy import SelectionPolicy
 from tidemill.actors.compute.step_events import (
@@ -55,8 +56,10 @@ class Decoder:
         threads: int,
         row_slots: int,
         masking: Masking | None = None,
+        foresight: Foresight | None = None,
     ) -> None:
-        """With a `masking` steps may select, and its tap sees their activations."""
+        """With a `masking` steps may select, and its tap sees their activations. With a `foresight` steps that select
+        neurons say early what the next layer will likely need."""
         self.spec = manifest.decoder
         self._kernel_ns = 0
         self._manifest = manifest
@@ -80,6 +83,7 @@ class Decoder:
         if manifest.layout != "dense":
             buffers = BundleBuffers(manifest, chunk, most_threads)
             self._bundles = BundleLayers(manifest, arena, buffers, threads=threads)
+            self._bundles.foresight = foresight
         ropes = list({self.spec.rope, self.spec.local_rope or self.spec.rope})
         self._rope_of = [ropes.index(self.spec.rope_of(layer)) for layer in range(self.spec.layer_count)]
         self._frequencies = [inverse_frequencies(rope, self.spec.head_size) for rope in ropes]
@@ -262,13 +266,25 @@ class Decoder:
                 gates = self._bundles.gates(count)
                 yield from self._rows("mlp_gate", layer, normed, gates)
                 self._bundles.activate(gates)
-                yield from self._bundles.neurons(layer, normed, buffers.sums, gates)
+                yield from self._bundles.neurons(layer, normed, buffers.sums, gates, self._next_input(layer))
             case "neuron":
                 assert self._bundles is not None
-                yield from self._bundles.neurons(layer, normed, buffers.sums, None)
+                yield from self._bundles.neurons(layer, normed, buffers.sums, None, self._next_input(layer))
         is_last = layer + 1 == self.spec.layer_count
         next_norm = self._final_norm if is_last else self._vectors[layer + 1].attn_norm
         self._close(count, parts, NOTHING, vectors.mlp_post_norm, next_norm)
+
+    def _next_input(self, layer: int) -> Callable[[], F32] | None:
+        """Of one position: what the next layer's MLP would be given if no branch came in between."""
+        if layer + 1 == self.spec.layer_count:
+            return None
+
+        def norm_residual() -> F32:
+            normed = np.empty((1, self.spec.hidden_size), np.float32)
+            norm.norm_rows(self._buffers.residual[:1], self._vectors[layer + 1].mlp_norm, self._eps, normed)
+            return normed
+
+        return norm_residual
 
     def _dense_mlp(self, layer: int, count: int) -> Iterator[StepEvent]:
         """sums += the MLP, over whole neurons by extents."""

@@ -1,6 +1,6 @@
 """What a step of the decoder yields on its way: what it needs, what it is done with."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy.typing as npt
 from tidemill.storage.ids import TableId
 
 F32 = npt.NDArray[np.float32]
+U32 = npt.NDArray[np.uint32]
 WantLogits = Literal["none", "last", "all"]
 
 
@@ -35,13 +36,16 @@ class ExtentsConsumed(NamedTuple):
 class BundlesNeeded(NamedTuple):
     """Single bundles of one layer of a table, by id in the table, rising; the generator is sent their byte offsets in
     the arena, i64, which hold until BundlesUsed. `selected`: whether they are what a policy chose. `values`: the input
-    that it chose by, where one position has it to itself and later layers' are like it."""
+    that it chose by, where one position has it to itself and later layers' are like it. `foresee` works out what the
+    next layer will likely need of its table, by channel, the likeliest first: it may be called while these are waited
+    for."""
 
     table: TableId
     layer: int
-    bundles: npt.NDArray[np.uint32]
+    bundles: U32
     selected: bool
-    values: F32 | None
+    values: F32 | None = None
+    foresee: Callable[[], U32] | None = None
 
 
 class BundlesUsed(NamedTuple):

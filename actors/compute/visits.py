@@ -1,4 +1,5 @@
-"""The visit under way to a table of single bundles: what the arena was asked for, and where it lies."""
+"""The visit under way to a table of single bundles: what the arena was asked for, where it lies, and what the predictor
+is told of it."""
 
 import numpy as np
 import numpy.typing as npt
@@ -18,16 +19,32 @@ class Visits:
         self._layout_of = {cached.table: (cached.channels, len(cached.quotas)) for cached in plan.tables}
         self._request = 0
         self._need: BundlesNeeded | None = None
+        self._untold: tuple[BundlesNeeded, int] | None = None  # and its epoch
+
+    @property
+    def has_news(self) -> bool:
+        """Whether `tell` has something to work out: at best while the visit waits."""
+        return self._untold is not None
 
     def begin(self, need: BundlesNeeded, epoch: int) -> list[Send]:
-        """Ask the arena; and tell the predictor what was selected, as the next layers will be like it."""
+        """Ask the arena; and tell the predictor what was selected, as the next layers will be like it. Where that takes
+        work, the arena is asked first: see `tell`."""
         self._request += 1
         self._need = need
         packed = pack_ids(need.bundles)
         visit = VisitBundles(self._request, epoch, need.table, need.layer, packed, need.selected)
+        self._untold = need, epoch
+        return [Send(ActorName.ARENA, visit), *([] if need.foresee else self.tell())]
+
+    def tell(self) -> list[Send]:
+        if self._untold is None:
+            return []
+        (need, epoch), self._untold = self._untold, None
+        bundles = pack_ids(need.bundles) if need.selected else b""
         values = b"" if need.values is None else need.values.astype("<f4").tobytes()
-        seen = InputSeen(epoch, need.table, need.layer, packed if need.selected else b"", values)
-        return [Send(ActorName.ARENA, visit), Send(ActorName.PREDICTOR, seen)]
+        foreseen = b"" if need.foresee is None else pack_ids(need.foresee())
+        seen = InputSeen(epoch, need.table, need.layer, bundles, values, foreseen)
+        return [Send(ActorName.PREDICTOR, seen)]
 
     def record(self, need: BundlesNeeded, step: int, position: int) -> list[Send]:
         """What the step selects, for the engine; nothing where it computes with all."""
@@ -50,4 +67,4 @@ class Visits:
 
     def abandon(self) -> None:
         """The arena gives up by the epoch."""
-        self._need = None
+        self._need = self._untold = None

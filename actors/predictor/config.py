@@ -2,14 +2,15 @@ from typing import Literal, get_args
 
 import msgspec
 
-# What may be preloaded of the next layer group: `scaled` (cross-layer by magnitude), `cross-layer`, `previous-token`,
-# `popularity`, or nothing.
-PreloadKind = Literal["none", "scaled", "cross-layer", "previous-token", "popularity"]
+# By what is preloaded of the next layers: `scaled` (cross-layer by magnitude), `cross-layer`, `look-ahead` (what
+# compute foresees of the next layer's neurons), `previous-token`, `popularity`, or nothing.
+PreloadKind = Literal["none", "scaled", "cross-layer", "look-ahead", "previous-token", "popularity"]
 PRELOAD_KINDS: tuple[PreloadKind, ...] = get_args(PreloadKind)
 
 
 class PreloadTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A table of input channels: which input it has, and the layers that it spans."""
+    """A table of self-contained bundles: which input it has (whole neurons count as `down`), and the layers that it
+    spans."""
 
     table: int
     kind: Literal["qkv", "o", "gate_up", "down"]

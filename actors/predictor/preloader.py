@@ -1,5 +1,5 @@
-"""What single bundles to read ahead: of the next table when a step computes with everything, of the next layer group
-when it selects. Pure: it knows no slot, no read and nothing of what already lies in DRAM."""
+"""What single bundles to read ahead: of the next table when a step computes with everything, of the next layers when it
+selects. Pure: it knows no slot, no read and nothing of what already lies in DRAM."""
 
 from collections.abc import Mapping
 
@@ -22,6 +22,7 @@ MEANS = 0.9  # likewise for mean magnitudes
 # Inputs that read the residual stream tell of their own kind in later layers; `o` and `down` have no identity across
 # layers, and are predicted at the same moments by what this text used: docs/decisions/0015.
 TOLD_BY: Mapping[InputKind, tuple[InputKind, ...]] = {"qkv": ("qkv", "o"), "gate_up": ("gate_up", "down")}
+NEURONS_TOLD_BY: Mapping[InputKind, tuple[InputKind, ...]] = {"down": ("down",)}  # where whole neurons are read
 
 
 class Preloader:
@@ -29,7 +30,8 @@ class Preloader:
         self._config = config
         self._tables = {table.table: table for table in config.tables}
         self._following = dict(zip((t.table for t in config.tables), config.tables[1:], strict=False))
-        self._by_group: dict[tuple[InputKind, int], PreloadTable] = {(t.kind, t.layer): t for t in config.tables}
+        self._beginning: dict[tuple[InputKind, int], PreloadTable] = {(t.kind, t.layer): t for t in config.tables}
+        self._told_by = TOLD_BY if any(t.kind == "qkv" for t in config.tables) else NEURONS_TOLD_BY
         self._policy = _build_policy(config)
         self._last_layer = -1
 
@@ -39,20 +41,20 @@ class Preloader:
             return []
         if not message.bundles:
             return self._next_whole(table, message)
+        active = unpack_ids(message.bundles) // np.uint32(table.layers)
+        if self._config.kind == "look-ahead":
+            return self._foreseen(table, message, len(active))
         if self._policy is None:
             return []
         if message.layer < self._last_layer:
             self._policy.begin_position(0)
         self._last_layer = message.layer
-        active = unpack_ids(message.bundles) // np.uint32(table.layers)
         values = np.frombuffer(message.values, "<f4") if message.values else None
         self._policy.observe(Seen(message.layer, table.kind, active, values))
-        if message.layer != table.layer:  # the next group is told once, by the first layer: later is better, and late
-            return []
         return [
             preload
-            for kind in TOLD_BY.get(table.kind, ())
-            for preload in self._next_group(kind, table, message, len(active))
+            for kind in self._told_by.get(table.kind, ())
+            for preload in self._next_table(kind, table, message, len(active))
         ]
 
     def _next_whole(self, table: PreloadTable, message: InputSeen) -> list[PreloadBundles]:
@@ -62,10 +64,22 @@ class Preloader:
         whole = np.arange(following.channels * following.layers, dtype=np.uint32)
         return _messages(message.epoch, following, whole, certain=True)
 
-    def _next_group(
+    def _foreseen(self, table: PreloadTable, message: InputSeen, active: int) -> list[PreloadBundles]:
+        """The likeliest of what compute expects of the next layer."""
+        target = self._beginning.get((table.kind, message.layer + 1))
+        if target is None or not message.foreseen:
+            return []
+        channels = np.sort(unpack_ids(message.foreseen)[: round(self._config.share * active)])
+        return _messages(message.epoch, target, channels, certain=False)
+
+    def _next_table(
         self, kind: InputKind, table: PreloadTable, message: InputSeen, active: int
     ) -> list[PreloadBundles]:
-        target = self._by_group.get((kind, table.layer + table.layers))
+        """Of a kind that is told of by its own input, the next group once, by the first layer of this one: later is
+        better, and late. Of any other the table that begins with the next layer."""
+        if kind == table.kind and message.layer != table.layer:
+            return []
+        target = self._beginning.get((kind, message.layer + (table.layers if kind == table.kind else 1)))
         if target is None or self._policy is None:
             return []
         layers = range(target.layer, target.layer + target.layers)
@@ -89,18 +103,25 @@ def _messages(epoch: int, table: PreloadTable, bundles: U32, *, certain: bool) -
 
 def _build_policy(config: PreloadConfig) -> PreloadPolicy | None:
     channels: dict[InputKind, int] = {table.kind: table.channels for table in config.tables}
-    if config.kind == "none" or not channels:
+    if not channels:
         return None
-    previous = PreviousTokenPolicy(channels)
-    recent = PopularityPolicy(channels, config.layer_count, decay=RECENT, prior={})
     match config.kind:
+        case "none" | "look-ahead":
+            return None
         case "previous-token":
-            return previous
+            return PreviousTokenPolicy(channels)
         case "popularity":
             return PopularityPolicy(channels, config.layer_count, decay=1.0, prior={})
         case "cross-layer":
-            residual: PreloadPolicy = CrossLayerPolicy(channels)
+            return _by_input(config, channels, CrossLayerPolicy(channels))
         case "scaled":
             kinds = [kind for kind in INPUT_KINDS if kind in ("qkv", "gate_up")]
-            residual = ScaledCrossLayerPolicy(channels, config.layer_count, kinds, decay=MEANS, prior={})
+            scaled = ScaledCrossLayerPolicy(channels, config.layer_count, kinds, decay=MEANS, prior={})
+            return _by_input(config, channels, scaled)
+
+
+def _by_input(config: PreloadConfig, channels: dict[InputKind, int], residual: PreloadPolicy) -> PreloadPolicy:
+    """`residual` for what reads the residual stream, and for the rest what measured best."""
+    previous = PreviousTokenPolicy(channels)
+    recent = PopularityPolicy(channels, config.layer_count, decay=RECENT, prior={})
     return BestPerInputPolicy({"qkv": residual, "gate_up": residual, "o": previous, "down": recent})

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tidemill.actors.compute.selection.foresight import Foresight
 from tidemill.actors.compute.selection.gate import GateSelection
 from tidemill.actors.compute.selection.low_rank import LowRankPredictor
 from tidemill.actors.compute.selection.neuron import NeuronSelection
@@ -32,6 +33,14 @@ def build_policy(calibration: CalibrationFile, spec: SelectionSpec) -> Selection
             return GateSelection(at_level(calibration.read("quantiles.gate"), spec.sparsity))
         case "neuron":
             return _neuron_policy(calibration, spec.sparsity)
+
+
+def build_foresight(calibration: CalibrationFile, spec: SelectionSpec, policy: SelectionPolicy) -> Foresight:
+    """What is looked ahead with while `policy` selects, whose predictors it shares where it has some. Raises
+    CalibrationError."""
+    if not isinstance(policy, NeuronSelection):
+        policy = _neuron_policy(calibration, spec.sparsity)
+    return Foresight(policy.predictors, policy.thresholds)
 
 
 def operator_shares(allocation: tuple[Allotment, ...], spec: SelectionSpec) -> Mapping[Operator, float]:

@@ -87,6 +87,7 @@ class PreloadChoice(StrEnum):
     none = "none"
     scaled = "scaled"
     cross_layer = "cross-layer"
+    look_ahead = "look-ahead"
     previous_token = "previous-token"
     popularity = "popularity"
 
@@ -105,8 +106,8 @@ Preload = Annotated[
     typer.Option(
         "--preload",
         envvar="TIDEMILL_PRELOAD",
-        help="With --select topk: what is read ahead of the next layers: by this layer's inputs (scaled, cross-layer), "
-        "by the last token, or by use.",
+        help="With --select: what is read ahead of the next layers: by this layer's inputs (topk: scaled, "
+        "cross-layer), by the next layer's predictor (gate, neuron: look-ahead), by the last token, or by use.",
     ),
 ]
 PreloadShare = Annotated[

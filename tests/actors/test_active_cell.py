@@ -10,9 +10,10 @@ from tests.fakes.cells import FakeCell
 from tests.fakes.flash import Faults
 from tests.fakes.layouts import BLOCKY, write_blocky_model
 from tests.fakes.resident import logits_of, resident_decoder
-from tests.fakes.selections import EVERYTHING, HALF
+from tests.fakes.selections import EVERYTHING, HALF, neuron
 from tidemill.actors.arena.prefetch_gate import GateRules
 from tidemill.actors.arena.residency.choose_policy import ResidencyChoice, ResidencyKind
+from tidemill.actors.compute.selection.foresight import Foresight
 from tidemill.actors.compute.selection.policy import SelectionPolicy
 from tidemill.actors.counters import Counter
 from tidemill.actors.messages import StepFailed, TokensSampled
@@ -20,7 +21,7 @@ from tidemill.actors.packing import unpack_tokens
 from tidemill.actors.predictor.config import PreloadKind
 from tidemill.storage.arena_plan import ArenaPlan, ArenaTooSmallError, plan_arena
 from tidemill.storage.convert.tables import LayoutChoice
-from tidemill.storage.manifest import Manifest
+from tidemill.storage.manifest import Manifest, Role
 from tidemill.storage.manifest_file import load_manifest
 
 PROMPT = [5, 80, 33, 2, 61, 17, 9]
@@ -106,6 +107,39 @@ def test_preloading_moves_no_bit(
         assert cell.greedy(PROMPT, COUNT) == expected, f"{cell}"
         assert cell.counters[Counter.PRELOAD_USEFUL_BYTES] + cell.counters[Counter.PRELOAD_WASTED_BYTES] > 0
         assert cell.counters[Counter.PRELOAD_TOKENS] == (COUNT - 2 if gate is None else 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gate", [None, GATE], ids=["free", "gated"])
+@pytest.mark.parametrize("layout", ["gates", "neurons"])
+@pytest.mark.parametrize("preload", ["look-ahead", "previous-token", "popularity"])
+def test_preloading_neurons_moves_no_bit(
+    models: dict[str, Path], layout: str, preload: PreloadKind, gate: GateRules | None
+) -> None:
+    manifest = load_manifest(models[layout])
+    policy = policy_of(LAYOUTS[layout][1][0])
+    expected = expected_tokens(models[layout], policy)
+    likely = neuron(BLOCKY, 0.1)
+    foresight = Foresight(likely.predictors, likely.thresholds) if preload == "look-ahead" else None
+    for seed, share in ((1, 0.8), (2, 0.9)):
+        cell = FakeCell(
+            models[layout], plan_of(manifest, share), seed=seed, policy=policy, preload=preload, gate=gate,
+            foresight=foresight,
+        )  # fmt: skip
+        assert cell.greedy(PROMPT, COUNT) == expected, f"{cell}"
+        assert gate or cell.counters[Counter.PRELOAD_USEFUL_BYTES] + cell.counters[Counter.PRELOAD_WASTED_BYTES] > 0
+
+
+@pytest.mark.slow
+def test_a_model_all_of_whose_tables_are_grouped_has_the_same_tokens(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roles: tuple[Role, ...] = ("attn_qkv", "attn_out", "mlp_in", "mlp_down")
+    monkeypatch.setattr("tidemill.storage.convert.tables.GROUPED_ROLES", roles)
+    manifest = write_blocky_model(tmp_path / "m", LAYOUTS["groups"][0])
+    policy = policy_of("topk, all apart")
+    cell = FakeCell(tmp_path / "m", plan_of(manifest, 0.3), seed=3, policy=policy, preload="scaled")
+    assert cell.greedy(PROMPT, COUNT) == expected_tokens(models["groups"], policy)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -168,6 +168,12 @@ class DeviceContract:
         assert all(outcome.error is None for outcome in outcomes.values())
         assert not device.outcomes()
 
+    def test_promoted_reads_are_answered_once_like_any(self, device: FlashDevice, manifest: Manifest) -> None:
+        for ticket in range(20):
+            device.submit_gather(self.gather(manifest, ticket=ticket), urgent=False)
+        device.promote([5, 12, 99])
+        assert all(outcome == (ticket, None, False) for ticket, outcome in self.collect(device, 20).items())
+
     def test_closing_twice_is_fine(self, device: FlashDevice) -> None:
         device.close()
         device.close()

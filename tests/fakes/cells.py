@@ -16,6 +16,7 @@ from tidemill.actors.compute.actor import ComputeActor
 from tidemill.actors.compute.config import ComputeConfig
 from tidemill.actors.compute.decoder import Decoder
 from tidemill.actors.compute.placement import Placement
+from tidemill.actors.compute.selection.foresight import Foresight
 from tidemill.actors.compute.selection.policy import SelectionPolicy
 from tidemill.actors.counters import new_counters
 from tidemill.actors.messages import (
@@ -59,6 +60,7 @@ class FakeCell:
         residency: ResidencyChoice | None = None,
         preload: PreloadKind = "none",
         gate: GateRules | None = None,
+        foresight: Foresight | None = None,
     ) -> None:
         self.seed = seed
         manifest = load_manifest(directory)
@@ -67,7 +69,14 @@ class FakeCell:
         self.flash = FakeFlash.of_model(directory, manifest, self.arena_bytes, seed=seed, faults=faults)
         placement = Placement(len(manifest.extents))
         decoder = Decoder(
-            manifest, self.arena_bytes, placement, context=96, chunk=chunk, threads=1, row_slots=plan.row_slots
+            manifest,
+            self.arena_bytes,
+            placement,
+            context=96,
+            chunk=chunk,
+            threads=1,
+            row_slots=plan.row_slots,
+            foresight=foresight,
         )
         self._now = 0
         self.arena = ArenaActor(

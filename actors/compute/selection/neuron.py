@@ -15,13 +15,13 @@ class NeuronSelection:
 
     def __init__(self, predictors: Sequence[LowRankPredictor], thresholds: F32) -> None:
         """One predictor per layer; thresholds f32 [layers] on its scores, -inf: every neuron."""
-        self._predictors = predictors
-        self._thresholds = thresholds
+        self.predictors = predictors
+        self.thresholds = thresholds
         self.resident_bytes = thresholds.nbytes + sum(predictor.nbytes for predictor in predictors)
 
     def select(self, layer: int, kind: InputKind, x: F32) -> Selected:
         operators = OPERATORS_OF[kind]
-        predictor, threshold = self._predictors[layer], self._thresholds[layer]
+        predictor, threshold = self.predictors[layer], self.thresholds[layer]
         if threshold == -np.inf:
             mask = np.ones((x.shape[0], predictor.bias.shape[0]), np.bool_)
         else:

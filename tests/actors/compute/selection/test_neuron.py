@@ -8,7 +8,7 @@ X = np.random.default_rng(2).standard_normal((9, TINY.hidden_size)).astype(np.fl
 
 def test_neurons_are_chosen_by_their_score() -> None:
     policy = neuron(TINY, 0.5)
-    predictor = policy._predictors[1]
+    predictor = policy.predictors[1]
     scores = X.astype(np.float64) @ predictor.inward @ predictor.outward + predictor.bias
     clear = np.abs(scores - 0.5) > 1e-3
     mask = policy.select(1, "neuron", X).masks[0]
@@ -23,7 +23,7 @@ def test_gate_up_and_down_share_one_mask() -> None:
 
 
 def test_a_positions_scores_have_the_same_bits_in_any_batch() -> None:
-    predictor = neuron(TINY, 0.5, rank=16)._predictors[0]
+    predictor = neuron(TINY, 0.5, rank=16).predictors[0]
     alone = np.concatenate([predictor.scores(X[i : i + 1]) for i in range(len(X))])
     assert np.array_equal(predictor.scores(X), alone)
 

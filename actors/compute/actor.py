@@ -6,13 +6,16 @@ It reads the arena's bytes and never writes them; what lies where it learns from
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from tidemill.actors.actor import Send
 from tidemill.actors.compute.config import ComputeConfig
 from tidemill.actors.compute.decoder import Decoder
 from tidemill.actors.compute.evaluation import Evaluation
 from tidemill.actors.compute.evaluation_run import EvaluationRun
-from tidemill.actors.compute.placement import NOT_RESIDENT, Placement
+from tidemill.actors.compute.held_extents import HeldExtents
+from tidemill.actors.compute.held_rows import HeldRows
+from tidemill.actors.compute.placement import Placement
 from tidemill.actors.compute.sampling import sample
 from tidemill.actors.compute.selection.policy import SelectionPolicy
 from tidemill.actors.compute.step_events import (
@@ -30,10 +33,8 @@ from tidemill.actors.messages import (
     ActorName,
     BundlesPlaced,
     BundlesReady,
-    BundlesReleased,
     BundlesUnavailable,
     CancelStep,
-    DemandRows,
     EvaluateWindow,
     LayerEntered,
     Message,
@@ -48,7 +49,7 @@ from tidemill.actors.messages import (
     StepProgressed,
     TokensSampled,
 )
-from tidemill.actors.packing import pack_ids, pack_tokens, unpack_ids
+from tidemill.actors.packing import pack_tokens
 from tidemill.storage.checksums import digest_int
 
 QUANTUM_NS = 5_000_000  # computed on without looking at the links; short against a person's Ctrl-C, long against a poll
@@ -72,11 +73,12 @@ class ComputeActor:
         policy: SelectionPolicy | None = None,
     ) -> None:
         """`policy` selects at decoded positions (lossy)."""
-        self._plan = config.plan
         self._chunk = config.chunk
         self._context = config.context
         self._decoder = decoder
-        self._placement = placement
+        self._extents = HeldExtents(config.plan, placement)
+        self._rows = HeldRows(config.plan)
+        self._visits = Visits(config.plan.bundles)
         self._counters = counters
         self._clock_ns = clock_ns
         self._evaluation = evaluation
@@ -85,9 +87,6 @@ class ComputeActor:
         self._streams = config.plan.ring_slots > 0
         self._epoch = 0
         self._failure: tuple[int, str] | None = None  # epoch, what could not be read in it
-        self._streamed: dict[int, tuple[int, int]] = {}  # extent -> slot, generation
-        self._rows: list[tuple[int, int]] = []  # slots of rows handed to the decoder, to be released
-        self._request = 0
         self._sequence = -1
         self._history: list[int] = []
         self._sampling = Sampling(0.0, 0, 1.0, 0.0, 1.0, 0)
@@ -95,7 +94,6 @@ class ComputeActor:
         self._blocked_since: int | None = None
         self._blocked_on: ExtentNeeded | RowsNeeded | BundlesNeeded | None = None
         self._answer: object = None  # what the decoder is sent when it is resumed: where rows or bundles lie
-        self._visits = Visits(config.plan.bundles)
         self._kernel_ns = 0
 
     @property
@@ -120,13 +118,13 @@ class ComputeActor:
             case CancelStep(step=step):
                 return self._cancel(step)
             case BundlesReady():
-                self._place(message)
-            case RowsReady():
-                self._place_rows(message)
-            case BundlesPlaced():
-                self._answer = self._visits.place(message)
-                if self._answer is not None:
+                self._extents.place(message, self._epoch)
+                if isinstance(self._blocked_on, ExtentNeeded) and self._extents.holds(self._blocked_on.extent):
                     self._resume()
+            case RowsReady():
+                self._resume_with(self._rows.place(message, self._epoch))
+            case BundlesPlaced():
+                self._resume_with(self._visits.place(message))
             case BundlesUnavailable(epoch=epoch, what=what):
                 self._failure = (epoch, what)
                 return self._fail_if_blocked()
@@ -152,16 +150,9 @@ class ComputeActor:
 
     def _begin(self, message: RunStep, now_ns: int) -> list[Send]:
         run = StepRun(message, chunk=self._chunk, layer_count=self._decoder.spec.layer_count, now_ns=now_ns)
-        stop = message.start + len(run.token_ids)
-        if self._run is not None or message.sequence != self._sequence or message.start > len(self._history):
-            what = (
-                f"step {message.step} of sequence {message.sequence} at position {message.start} does not continue "
-                f"sequence {self._sequence} of {len(self._history)} positions"
-            )
-            return [Send(ActorName.ENGINE, StepFailed(message.step, what))]
-        if stop > self._context or not run.token_ids:
-            what = f"positions {message.start}..{stop} do not fit the context of {self._context} positions"
-            return [Send(ActorName.ENGINE, StepFailed(message.step, what))]
+        fault = run.find_fault(self._run, self._sequence, len(self._history), self._context)
+        if fault is not None:
+            return [Send(ActorName.ENGINE, StepFailed(message.step, fault))]
         del self._history[message.start :]
         self._history.extend(run.token_ids)
         return self._begin_run(run)
@@ -199,12 +190,12 @@ class ComputeActor:
                 event = run.lap.send(self._answer)
             except StopIteration as end:
                 self._answer = None
-                return [*sends, *self._release_rows(), *self._end_lap(run, end.value)]
+                return [*sends, *self._rows.release(), *self._end_lap(run, end.value)]
             self._answer = None
-            sends += self._release_rows()
+            sends += self._rows.release()
             match event:
                 case ExtentsConsumed(start=start, stop=stop):
-                    sends += self._consume(start, stop)
+                    sends += self._extents.release(start, stop)
                 case LayerDone():
                     run.layers_done += 1
                     return sends + self._report_progress(run)
@@ -260,9 +251,8 @@ class ComputeActor:
             return []
         run.lap.close()
         self._visits.abandon()
-        self._rows.clear()
-        self._placement.offsets[list(self._streamed)] = NOT_RESIDENT
-        self._streamed.clear()
+        self._rows.abandon()
+        self._extents.abandon()
         self._epoch += 1
         return [Send(ActorName.PREDICTOR, StepAbandoned(self._epoch - 1))]
 
@@ -274,15 +264,19 @@ class ComputeActor:
         if isinstance(need, BundlesNeeded):
             return [*self._record(need), *self._visits.begin(need, self._epoch), *self._fail_if_blocked()]
         if isinstance(need, RowsNeeded):
-            self._request += 1
-            demand = DemandRows(self._request, self._epoch, need.table, pack_ids(need.bundles))
-            return [Send(ActorName.ARENA, demand), *self._fail_if_blocked()]
+            return [self._rows.demand(need, self._epoch), *self._fail_if_blocked()]
         return self._fail_if_blocked()
 
     def _record(self, need: BundlesNeeded) -> list[Send]:
         if not self._traces or not isinstance(self._run, StepRun):
             return []
         return self._visits.record(need, self._run.message.step, self._run.start)
+
+    def _resume_with(self, places: npt.NDArray[np.int64] | None) -> None:
+        """Rows or bundles lie there; None: they are of a lap that was given up."""
+        if places is not None:
+            self._answer = places
+            self._resume()
 
     def _resume(self) -> None:
         assert self._run is not None
@@ -302,40 +296,3 @@ class ComputeActor:
         del self._history[self._run.start :]
         self._failure = None
         return [*self._abandon(), Send(ActorName.ENGINE, failed)]
-
-    # --- the arena's side
-
-    def _place(self, message: BundlesReady) -> None:
-        for extent, slot, generation in unpack_ids(message.placed, columns=3).tolist():
-            if slot >= self._plan.locked_slots:
-                if message.epoch != self._epoch:
-                    continue  # of a lap that was given up: the arena takes the slot back by itself
-                assert extent not in self._streamed, f"extent {extent} was placed twice"
-                self._streamed[extent] = (slot, generation)
-            self._placement.offsets[extent] = self._plan.offset_of(slot)
-        need = self._blocked_on
-        if isinstance(need, ExtentNeeded) and self._placement.offsets[need.extent] != NOT_RESIDENT:
-            self._resume()
-
-    def _place_rows(self, message: RowsReady) -> None:
-        if message.request != self._request or message.epoch != self._epoch:
-            return
-        placed = unpack_ids(message.placed, columns=3).tolist()
-        self._rows = [(slot, generation) for slot, generation, _ in placed]
-        self._answer = np.array([self._plan.offset_of(slot) + offset for slot, _, offset in placed], np.int64)
-        self._resume()
-
-    def _consume(self, start: int, stop: int) -> list[Send]:
-        released: list[tuple[int, int]] = []
-        for extent in range(start, stop):
-            slot = self._streamed.pop(extent, None)
-            if slot is not None:
-                self._placement.offsets[extent] = NOT_RESIDENT
-                released.append(slot)
-        return [Send(ActorName.ARENA, BundlesReleased(pack_ids(released)))] if released else []
-
-    def _release_rows(self) -> list[Send]:
-        if not self._rows:
-            return []
-        released, self._rows = self._rows, []
-        return [Send(ActorName.ARENA, BundlesReleased(pack_ids(released)))]

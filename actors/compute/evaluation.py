@@ -43,14 +43,15 @@ class Evaluation:
         """Feed the head over all kept states. Position i is judged by token i + 1, so the last one is not."""
         targets = np.array(token_ids[1:], np.int64)
         comparison = LogitComparison(len(self._states), targets)
-        kernels = decoder.head_kernels()
+        head = self._manifest.head_table
+        kernels = decoder.extents.kernels_of(head)
         planes = len(kernels.table.planes)
 
         def run(first: int, last: int) -> None:
             for extent in range(first, last, planes):
                 self._compare_extent(comparison, kernels.tile_of(extent), extent, len(targets))
 
-        yield from decoder.feed_head(run)
+        yield from decoder.extents.feed(head, run)
         return comparison
 
     def _compare_extent(self, comparison: LogitComparison, tile_of: TileOf, extent: int, positions: int) -> None:

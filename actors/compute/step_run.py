@@ -61,6 +61,18 @@ class StepRun:
         before = (self._begun - chunk_positions) * self._layer_count
         return before + self.layers_done * chunk_positions, len(self._tokens) * self._layer_count
 
+    def find_fault(self, running: object, sequence: int, positions: int, context: int) -> str | None:
+        """Why this step cannot be run after `positions` of `sequence`, with another one `running` or none."""
+        message, stop = self.message, self.message.start + len(self._tokens)
+        if running is not None or message.sequence != sequence or message.start > positions:
+            return (
+                f"step {message.step} of sequence {message.sequence} at position {message.start} does not continue "
+                f"sequence {sequence} of {positions} positions"
+            )
+        if stop > context or not self._tokens:
+            return f"positions {message.start}..{stop} do not fit the context of {context} positions"
+        return None
+
     def begin_lap(self, decoder: Decoder, policy: SelectionPolicy | None) -> None:
         """`policy` selects at decoded positions; a prompt is computed with everything."""
         tokens = self._tokens[self._begun : self._begun + self._chunk]

@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import pytest
 import transformers
 
@@ -123,3 +126,50 @@ def test_token_ids_outside_the_vocabulary_are_left_out() -> None:
     spec = read_decoder_spec({**BASE, "bos_token_id": size}, {"eos_token_id": [size + 7, 2, size - 1]})
     assert spec.bos_token_id is None
     assert spec.eos_token_ids == (2, size - 1)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("model_type", "mamba", "'mamba' is not supported. Supported: llama"),
+        ("mlp_bias", True, "mlp_bias = True is not supported"),
+        ("hidden_act", "relu", "'relu' is not supported"),
+        ("hidden_size", "64", "hidden_size = '64', expected a whole number"),
+        ("rope_parameters", {"rope_type": "yarn", "factor": 2.0}, "'yarn' is not supported"),
+        ("quantization_config", {"bits": 4}, "quantization_config"),
+        ("final_logit_softcapping", 30.0, "final_logit_softcapping"),
+    ],
+)
+def test_an_unsupported_configuration_names_field_and_value(
+    checkpoint: Path, field: str, value: object, says: str
+) -> None:
+    config = {**json.loads((checkpoint / "config.json").read_bytes()), field: value}
+    with pytest.raises(UnsupportedModelError, match=says):
+        read_decoder_spec(config)
+
+
+def test_old_and_new_forms_of_rope_are_read_alike() -> None:
+    base = {
+        "model_type": "llama",
+        "vocab_size": 9,
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 9,
+        "max_position_embeddings": 9,
+    }
+    values = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+    old = read_decoder_spec({**base, "rope_theta": 5e5, "rope_scaling": {"rope_type": "llama3", **values}})
+    new = read_decoder_spec({**base, "rope_parameters": {"rope_theta": 5e5, "rope_type": "llama3", **values}})
+    assert old == new
+    gemma = {
+        **base,
+        "model_type": "gemma3_text",
+        "hidden_activation": "gelu_pytorch_tanh",
+        "sliding_window": 4,
+        "num_hidden_layers": 7,
+    }
+    spec = read_decoder_spec({**gemma, "rope_theta": 1e6, "rope_local_base_freq": 1e4, "sliding_window_pattern": 6})
+    assert spec.windows == (4, 4, 4, 4, 4, 0, 4)
+    assert spec.rope_of(5).theta == 1e6
+    assert spec.rope_of(0).theta == 1e4

@@ -1,16 +1,24 @@
 import json
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from tests.fakes.checkpoints import write_checkpoint
+from tidemill.storage.convert.convert import convert_model
 from tidemill.storage.convert.safetensors_source import SafetensorsSource
 from tidemill.storage.convert.tables import plan_tables
-from tidemill.storage.errors import SourceError, UnsupportedModelError
+from tidemill.storage.errors import (
+    SourceError,
+    StorageError,
+    UnsupportedModelError,
+)
 
 
 @pytest.fixture
@@ -101,3 +109,72 @@ def test_a_configuration_that_is_no_object_is_refused(tied: Path, content: str) 
     (tied / "config.json").write_text(content)
     with pytest.raises(SourceError, match=r"config\.json"):
         SafetensorsSource(tied)
+
+
+def rewrite_header(path: Path, change: object) -> None:
+    """Apply a function to the header of a safetensors file."""
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    change(header)  # type: ignore[operator]
+    raw = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(raw)) + raw + data[8 + length :])
+
+
+@pytest.mark.slow
+def test_indexed_shards_are_read_like_a_single_file(copy: Path, tmp_path: Path) -> None:
+    expected = convert_model(copy, tmp_path / "single")
+    tensors = load_file(copy / "model.safetensors")
+    (copy / "model.safetensors").unlink()
+    names = sorted(tensors)
+    weight_map = {}
+    for number, part in enumerate((names[::2], names[1::2])):
+        file = f"model-{number}.safetensors"
+        save_file({name: tensors[name].clone() for name in part}, copy / file)
+        weight_map.update(dict.fromkeys(part, file))
+    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert [e.checksums for e in convert_model(copy, tmp_path / "indexed").extents] == [
+        e.checksums for e in expected.extents
+    ]
+    (copy / "model-1.safetensors").unlink()
+    with pytest.raises(SourceError, match=r"model-1.safetensors is missing"):
+        convert_model(copy, tmp_path / "broken")
+
+
+def test_pickled_weights_are_refused_with_the_reason(tmp_path: Path, checkpoint: Path) -> None:
+    shutil.copy(checkpoint / "config.json", tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(UnsupportedModelError, match=r"can run any code.*save_pretrained"):
+        SafetensorsSource(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        (lambda h: h.pop("model.norm.weight"), SourceError, "no tensor 'model.norm.weight'"),
+        (lambda h: h["model.norm.weight"].update(shape=[2, 32]), SourceError, r"shape \[2, 32\].*makes it \[64\]"),
+        (lambda h: h["model.norm.weight"].update(shape=[-64]), SourceError, "damaged"),
+        (lambda h: h["model.norm.weight"].update(dtype="F8_E4M3"), UnsupportedModelError, "BF16, F16, F32"),
+        (lambda h: h["model.norm.weight"].update(data_offsets=[0, 128]), SourceError, "damaged"),
+        (lambda h: h["model.norm.weight"].update(data_offsets=[1 << 40, (1 << 40) + 128]), SourceError, "damaged"),
+        (lambda h: h["model.norm.weight"].update(data_offsets=["a", "b"]), SourceError, "cannot be read"),
+        (lambda h: h.update({"x": 3}), SourceError, "cannot be read"),
+    ],
+)
+def test_a_damaged_safetensors_header_is_refused(
+    copy: Path, tmp_path: Path, change: object, error: type[Exception], says: str
+) -> None:
+    rewrite_header(copy / "model.safetensors", change)
+    with pytest.raises(error, match=says):
+        convert_model(copy, tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=64), length=st.integers(0, 1 << 63))
+def test_any_bytes_as_safetensors_are_a_clear_error(checkpoint: Path, tmp_path: Path, data: bytes, length: int) -> None:
+    shutil.copy(checkpoint / "config.json", tmp_path)
+    for content in (data, struct.pack("<Q", length) + data):
+        (tmp_path / "model.safetensors").write_bytes(content)
+        with pytest.raises(StorageError):
+            SafetensorsSource(tmp_path)

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks.recorded_trace import RecordedActivations
+from tidemill.actors.low_rank import LowRankPredictor
 from tidemill.actors.predictor.policies.gated_low_rank import GatedLowRankPolicy, silu
 from tidemill.actors.predictor.policies.low_rank import LowRankPolicy
-from tidemill.actors.predictor.policies.low_rank_fit import LowRankFit, LowRankMap
 from tidemill.actors.predictor.policies.policy import F32, InputKind
+from tidemill.runtime.calibration.low_rank_fit import Moments
 
 RIDGE = 0.01
 FEATURES = "gate_up"  # the last input that reads the residual stream of a layer
@@ -39,10 +40,10 @@ def _values(train: RecordedActivations, kind: str, layer: int) -> F32:
     return train.values[kind][:, layer].astype(np.float32)
 
 
-def _fit(features: F32, outputs: Sequence[F32], rank: int) -> list[LowRankMap]:
+def _fit(features: F32, outputs: Sequence[F32], rank: int) -> list[LowRankPredictor]:
     fits = []
     for wanted in outputs:
-        fit = LowRankFit(features.shape[1], wanted.shape[1], RIDGE)
-        fit.add(features, wanted)
-        fits.append(fit.solve(rank))
+        moments = Moments(features.shape[1], wanted.shape[1])
+        moments.add(features, wanted)
+        fits.append(moments.fit(rank, RIDGE))
     return fits

@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from tidemill.actors.compute.selection.low_rank import LowRankPredictor
 from tidemill.actors.compute.selection.operators import OPERATORS, OPERATORS_OF, InputKind, operator_weights
 from tidemill.actors.compute.selection.policy import SelectionPolicy
 from tidemill.actors.compute.selection.spec import SelectionSpec
 from tidemill.actors.compute.selection.tap import ActivationTap
 from tidemill.actors.compute.selection.topk import KINDS, TopKSelection
+from tidemill.actors.low_rank import LowRankPredictor
 from tidemill.runtime.calibration.allocation import LossCurve, allocate
 from tidemill.runtime.calibration.calibration_file import model_identity, save_calibration
+from tidemill.runtime.calibration.low_rank_fit import RIDGE
 from tidemill.runtime.calibration.magnitudes import at_level
 from tidemill.runtime.calibration.predictor_check import PredictorCheck
 from tidemill.runtime.calibration.record import (
@@ -102,7 +103,7 @@ class Calibrator:
             recorder = ActivationRecorder(spec, trained)
             yield from self._pass(self._recorded, "recording", recorder, recorder_bytes(spec, trained))
             self._arrays |= recorder.quantiles()
-            predictors += [recorder.moments[layer].fit(rank) for layer in trained]
+            predictors += [recorder.moments[layer].fit(rank, RIDGE) for layer in trained]
         if rank:
             yield from self._check(predictors)
 

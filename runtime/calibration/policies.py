@@ -6,12 +6,12 @@ import numpy as np
 
 from tidemill.actors.compute.selection.foresight import Foresight
 from tidemill.actors.compute.selection.gate import GateSelection
-from tidemill.actors.compute.selection.low_rank import LowRankPredictor
 from tidemill.actors.compute.selection.neuron import NeuronSelection
 from tidemill.actors.compute.selection.operators import OPERATORS, OPERATORS_OF, Operator
 from tidemill.actors.compute.selection.policy import SelectionPolicy
 from tidemill.actors.compute.selection.spec import SelectionSpec, check_selection
 from tidemill.actors.compute.selection.topk import KINDS, TopKSelection
+from tidemill.actors.low_rank import LowRankPredictor
 from tidemill.runtime.calibration.calibration_file import CalibrationError, CalibrationFile
 from tidemill.runtime.calibration.magnitudes import at_level
 from tidemill.runtime.calibration.record import Allotment

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tidemill.actors.compute.selection.low_rank import LowRankPredictor
 from tidemill.actors.compute.selection.operators import InputKind
+from tidemill.actors.low_rank import LowRankPredictor
 from tidemill.runtime.calibration.magnitudes import LEVELS
 from tidemill.runtime.calibration.record import PredictorQuality
 

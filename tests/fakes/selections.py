@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from tidemill.actors.compute.selection.gate import GateSelection
-from tidemill.actors.compute.selection.low_rank import LowRankPredictor
 from tidemill.actors.compute.selection.neuron import NeuronSelection
 from tidemill.actors.compute.selection.operators import OPERATORS, Operator
 from tidemill.actors.compute.selection.policy import SelectionPolicy
 from tidemill.actors.compute.selection.topk import TopKSelection
+from tidemill.actors.low_rank import LowRankPredictor
 from tidemill.storage.decoder_spec import DecoderSpec
 
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tidemill.actors.compute.selection.low_rank import LowRankPredictor
 from tidemill.actors.compute.selection.operators import OPERATORS_OF, InputKind
 from tidemill.actors.compute.selection.selected import F32, Selected
+from tidemill.actors.low_rank import LowRankPredictor
 
 
 class NeuronSelection:

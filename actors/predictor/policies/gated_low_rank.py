@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from tidemill.actors.predictor.policies.low_rank_fit import LowRankMap
+from tidemill.actors.low_rank import LowRankPredictor
 from tidemill.actors.predictor.policies.policy import F32, InputKind, Seen
 
 LayerPair = tuple[int, int]  # source layer, target layer
@@ -25,8 +25,8 @@ class GatedLowRankPolicy:
 
     def __init__(
         self,
-        gates: Mapping[LayerPair, LowRankMap],
-        ups: Mapping[LayerPair, LowRankMap],
+        gates: Mapping[LayerPair, LowRankPredictor],
+        ups: Mapping[LayerPair, LowRankPredictor],
         activation: Callable[[F32], F32],
     ) -> None:
         self._gates = gates
@@ -48,7 +48,7 @@ class GatedLowRankPolicy:
         pair = (source_layer, layer)
         if kind != "down" or pair not in self._gates or source_layer not in self._last:
             return None
-        values = self._last[source_layer]
-        gate = self._activation(self._gates[pair].apply(values))
-        result: F32 = np.abs(gate * self._ups[pair].apply(values))
+        values = self._last[source_layer][None]
+        gate = self._activation(self._gates[pair].scores(values)[0])
+        result: F32 = np.abs(gate * self._ups[pair].scores(values)[0])
         return result

@@ -3,7 +3,7 @@ the magnitudes of an input that has no identity across layers."""
 
 from collections.abc import Mapping
 
-from tidemill.actors.predictor.policies.low_rank_fit import LowRankMap
+from tidemill.actors.low_rank import LowRankPredictor
 from tidemill.actors.predictor.policies.policy import F32, InputKind, Seen, SeenKind
 
 MapKey = tuple[InputKind, int, int]  # predicted kind, source layer, target layer
@@ -12,7 +12,7 @@ MapKey = tuple[InputKind, int, int]  # predicted kind, source layer, target laye
 class LowRankPolicy:
     """`features` is the input kind that is mapped; its values must be published, else nothing is predicted."""
 
-    def __init__(self, maps: Mapping[MapKey, LowRankMap], features: SeenKind) -> None:
+    def __init__(self, maps: Mapping[MapKey, LowRankPredictor], features: SeenKind) -> None:
         self._maps = maps
         self._features = features
         self._last: dict[int, F32] = {}
@@ -29,4 +29,4 @@ class LowRankPolicy:
 
     def score(self, layer: int, kind: InputKind, source_layer: int) -> F32 | None:
         trained, values = self._maps.get((kind, source_layer, layer)), self._last.get(source_layer)
-        return None if trained is None or values is None else trained.apply(values)
+        return None if trained is None or values is None else trained.scores(values[None])[0]

@@ -1,17 +1,13 @@
-from collections.abc import Callable
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.contracts.preload_policy import CHANNELS, LAYERS, PreloadPolicyContract, seen
+from tidemill.actors.low_rank import LowRankPredictor
 from tidemill.actors.predictor.policies.best_per_input import BestPerInputPolicy, choose_best
 from tidemill.actors.predictor.policies.cross_layer import CrossLayerPolicy
 from tidemill.actors.predictor.policies.gate_first import GateFirstPolicy
 from tidemill.actors.predictor.policies.gated_low_rank import GatedLowRankPolicy, silu
 from tidemill.actors.predictor.policies.low_rank import LowRankPolicy
-from tidemill.actors.predictor.policies.low_rank_fit import LowRankFit, LowRankMap
 from tidemill.actors.predictor.policies.oracle import OraclePolicy
 from tidemill.actors.predictor.policies.policy import U32, InputKind, PreloadPolicy, Seen
 from tidemill.actors.predictor.policies.popularity import PopularityPolicy
@@ -25,10 +21,10 @@ class Future:
         return np.array([(position + layer) % 8], np.uint32)
 
 
-def low_rank_map(outputs: int) -> LowRankMap:
+def low_rank_map(outputs: int) -> LowRankPredictor:
     random = np.random.default_rng(0)
-    inner, outer = random.standard_normal((9, 3)), random.standard_normal((3, outputs))
-    return LowRankMap(inner.astype(np.float32), outer.astype(np.float32))
+    inward, outward, bias = (random.standard_normal(shape) for shape in ((8, 3), (3, outputs), outputs))
+    return LowRankPredictor(inward.astype(np.float32), outward.astype(np.float32), bias.astype(np.float32))
 
 
 def make_low_rank() -> LowRankPolicy:
@@ -201,8 +197,7 @@ def test_the_gate_scores_down_of_its_own_layer_only() -> None:
 def test_low_rank_needs_published_values_and_a_trained_pair() -> None:
     policy, values = make_low_rank(), np.arange(8, dtype=np.float32)
     policy.observe(Seen(0, "gate_up", np.zeros(0, np.uint32), values))
-    expected = np.append(values, 1) @ low_rank_map(8).inner @ low_rank_map(8).outer
-    assert policy.score(1, "o", 0) == pytest.approx(expected, rel=1e-4)
+    assert policy.score(1, "o", 0) == pytest.approx(low_rank_map(8).scores(values[None])[0])
     assert policy.score(1, "qkv", 0) is None
     policy.observe(Seen(1, "gate_up", np.zeros(0, np.uint32), None))
     assert policy.score(2, "o", 1) is None
@@ -211,15 +206,12 @@ def test_low_rank_needs_published_values_and_a_trained_pair() -> None:
 def test_gated_low_rank_follows_the_product_of_gate_and_up() -> None:
     random = np.random.default_rng(1)
     gate, up = random.standard_normal((2, 8, 16))
-    features = random.standard_normal((400, 8)).astype(np.float32)
-    maps = []
-    for matrix in (gate, up):
-        fit = LowRankFit(8, 16, 1e-6)
-        fit.add(features, (features @ matrix).astype(np.float32))
-        maps.append(fit.solve(8))
-    policy = GatedLowRankPolicy({(0, 1): maps[0]}, {(0, 1): maps[1]}, silu)
-    policy.observe(Seen(0, "gate_up", np.zeros(0, np.uint32), features[0]))
-    product = features[0] @ gate / (1 + np.exp(-features[0] @ gate)) * (features[0] @ up)
+    features = random.standard_normal(8).astype(np.float32)
+    inward, bias = np.eye(8, dtype=np.float32), np.zeros(16, np.float32)
+    gates, ups = (LowRankPredictor(inward, matrix.astype(np.float32), bias) for matrix in (gate, up))
+    policy = GatedLowRankPolicy({(0, 1): gates}, {(0, 1): ups}, silu)
+    policy.observe(Seen(0, "gate_up", np.zeros(0, np.uint32), features))
+    product = features @ gate / (1 + np.exp(-features @ gate)) * (features @ up)
     assert policy.score(1, "down", 0) == pytest.approx(np.abs(product), rel=1e-3, abs=1e-4)
 
 
@@ -240,48 +232,3 @@ def test_the_best_policy_of_each_kind_is_the_one_that_found_most() -> None:
         ("a", "o"): 0.5, ("b", "o"): 0.7, ("a", "qkv"): 0.9, ("b", "qkv"): 0.9,
     }  # fmt: skip
     assert choose_best(recalls) == {"qkv": "a", "o": "b"}
-
-
-@settings(max_examples=20)
-@given(data=st.data())
-def test_a_fit_of_full_rank_is_plain_least_squares(data: st.DataObject) -> None:
-    random = np.random.default_rng(data.draw(st.integers(0, 1000)))
-    features = random.standard_normal((60, 5)).astype(np.float32)
-    outputs = random.standard_normal((60, 4)).astype(np.float32)
-    fit = LowRankFit(5, 4, 1e-12)
-    fit.add(features[:20], outputs[:20])
-    fit.add(features[20:], outputs[20:])
-    solved = fit.solve(4)
-    wide = np.append(features, np.ones((60, 1), np.float32), axis=1)
-    expected = wide @ np.linalg.lstsq(wide, outputs, rcond=None)[0]
-    found = np.stack([solved.apply(row) for row in features])
-    assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
-
-
-def test_each_further_rank_fits_no_worse_than_the_one_before() -> None:
-    random = np.random.default_rng(2)
-    features, weights = random.standard_normal((200, 6)), random.standard_normal((6, 10))
-    outputs = features @ weights + 0.1 * random.standard_normal((200, 10))
-    fit = LowRankFit(6, 10, 1e-9)
-    fit.add(features.astype(np.float32), outputs.astype(np.float32))
-    errors = []
-    for rank in (1, 3, 6):
-        solved = fit.solve(rank)
-        assert solved.inner.shape == (7, rank)
-        found = np.stack([solved.apply(row.astype(np.float32)) for row in features])
-        errors.append(float(np.square(found - outputs).sum()))
-    assert errors == sorted(errors, reverse=True)
-    assert errors[-1] < 0.05 * errors[0]
-
-
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (lambda: LowRankFit(4, 4, 0.0), "ridge is 0.0"),
-        (lambda: LowRankFit(4, 4, 0.1).solve(5), "rank is 5, expected 1 to 4"),
-        (lambda: LowRankFit(4, 4, 0.1).solve(2), "nothing was added"),
-    ],
-)
-def test_a_fit_that_makes_no_sense_is_refused(make: Callable[[], object], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        make()

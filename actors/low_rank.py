@@ -1,11 +1,12 @@
-"""A low-rank linear predictor per layer: which neurons will matter, from the input of the MLP alone (Deja Vu, section
-3; LLM in a Flash, section 3.1)."""
+"""A trained low-rank linear map (Deja Vu, section 3; LLM in a Flash, section 3.1): compute selects neurons with one per
+layer, policies of the predictor preload by others across layers. Trained by runtime/calibration/low_rank_fit.py."""
 
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from tidemill.actors.compute.selection.selected import F32
+F32 = npt.NDArray[np.float32]
 
 
 class LowRankPredictor(NamedTuple):

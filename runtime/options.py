@@ -108,10 +108,12 @@ def _check_lossy(options: EngineOptions, layout: ModelLayout) -> None:
         raise ValueError(f"preload is {options.preload}, which needs the selection {fitting}; got {policy or 'none'}")
     if options.traces and policy is None:
         raise ValueError("a trace records what a lossy run computes with: choose it with --select and --sparsity")
-    if options.selections and layout != "dense":
-        raise ValueError(
-            f"{options.model} is in layout {layout}; a selection is evaluated on a dense conversion of the same source"
-        )
+    for selection in options.selections:
+        if layout not in ("dense", LAYOUT_OF[selection.policy]):
+            raise ValueError(
+                f"{options.model} is in layout {layout}; {selection.policy} is evaluated in layout "
+                f"{LAYOUT_OF[selection.policy]}, or dense, of the same source"
+            )
     if options.selection is not None and LAYOUT_OF[options.selection.policy] != layout:
         raise ValueError(
             f"--select {options.selection.policy} reads what it computes with bundle by bundle, which needs a model "

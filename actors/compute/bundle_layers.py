@@ -10,12 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemill.actors.compute.bundle_buffers import BundleBuffers
+from tidemill.actors.compute.densities import Densities
 from tidemill.actors.compute.kernels import bundle_linear, bundle_neurons
 from tidemill.actors.compute.kernels import gates as gate_kernels
 from tidemill.actors.compute.kernels.elements import STORED_DTYPES
 from tidemill.actors.compute.selection.foresight import Foresight
 from tidemill.actors.compute.selection.operators import InputKind
 from tidemill.actors.compute.selection.policy import SelectionPolicy
+from tidemill.actors.compute.selection.selected import Selected
 from tidemill.actors.compute.selection.tap import ActivationTap
 from tidemill.actors.compute.step_events import U32, BundlesNeeded, BundlesUsed, StepEvent
 from tidemill.storage.ids import TableId
@@ -32,8 +34,15 @@ class BundleLayers:
     """Computes on tables of self-contained bundles. `policy` is that of the step under way, None for a dense one."""
 
     def __init__(
-        self, manifest: Manifest, arena: npt.NDArray[np.uint8], buffers: BundleBuffers, *, threads: int
+        self,
+        manifest: Manifest,
+        arena: npt.NDArray[np.uint8],
+        buffers: BundleBuffers,
+        *,
+        threads: int,
+        densities: Densities | None,
     ) -> None:
+        """`densities` counts what is selected, where somebody asks for it."""
         self.policy: SelectionPolicy | None = None
         self.tap: ActivationTap | None = None
         self.foresight: Foresight | None = None
@@ -41,6 +50,7 @@ class BundleLayers:
         self._manifest = manifest
         self._buffers = buffers
         self._threads = threads
+        self._densities = densities
         self._words = arena.view(np.uint32)
         self._views: Mapping[str, npt.NDArray[np.generic]] = {
             **{element: arena.view(dtype) for element, dtype in STORED_DTYPES.items()}, "bf16-bundles": arena,
@@ -98,7 +108,9 @@ class BundleLayers:
         table = self._manifest.tables[table_id]
         mask = None
         if self.policy is not None and kind in self.policy.kinds:
-            mask = self.policy.select(layer, kind, normed if gates is None else gates).masks[0]
+            chosen = self.policy.select(layer, kind, normed if gates is None else gates)
+            self._count(chosen)
+            mask = chosen.masks[0]
         neurons = np.flatnonzero(mask.any(axis=0)) if mask is not None else np.arange(table.channel_count)
         bundles = neurons.astype(np.uint32)
         foresee = self._foresee(layer, next_input) if mask is not None and len(normed) == 1 else None
@@ -127,10 +139,16 @@ class BundleLayers:
             factors[:segments, :batch, : x.shape[1]] = x
             return np.arange(x.shape[1]), False
         chosen = self.policy.select(layer, kind, x)
+        self._count(chosen)
         channels = chosen.union().astype(np.int64)
         for segment, mask in enumerate(chosen.masks):
             np.multiply(x[:, channels], mask[:, channels], out=factors[segment, :batch, : len(channels)])
         return channels, True
+
+    def _count(self, chosen: Selected) -> None:
+        if self._densities is not None:
+            for operator, mask in zip(chosen.operators, chosen.masks, strict=True):
+                self._densities.add(operator, mask)
 
     def _foresee(self, layer: int, next_input: Callable[[], F32] | None) -> Callable[[], U32] | None:
         foresight = self.foresight

@@ -71,7 +71,9 @@ class Decoder:
         self._bundles: BundleLayers | None = None
         if manifest.layout != "dense":
             buffers = BundleBuffers(manifest, chunk, most_threads)
-            self._bundles = BundleLayers(manifest, arena, buffers, threads=threads)
+            self._bundles = BundleLayers(
+                manifest, arena, buffers, threads=threads, densities=masking.densities if masking is not None else None
+            )
             self._bundles.foresight = foresight
         ropes = list({self.spec.rope, self.spec.local_rope or self.spec.rope})
         self._rope_of = [ropes.index(self.spec.rope_of(layer)) for layer in range(self.spec.layer_count)]
@@ -125,7 +127,7 @@ class Decoder:
     def take_densities(self) -> npt.NDArray[np.float64]:
         """The share of channels that each operator computed with since the last call, [7]."""
         assert self._masking is not None, "a decoder without masking computes with everything"
-        return self._masking.take_densities()
+        return self._masking.densities.take()
 
     def _load_vectors(self) -> Iterator[StepEvent]:
         """Keep norms and biases as f32. They are the first extents of every model and always locked."""

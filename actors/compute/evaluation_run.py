@@ -66,6 +66,8 @@ class EvaluationRun:
     def _run_lap(self, decoder: Decoder, variant: int, at: int, chunk: int, *, is_last: bool) -> StepGenerator:
         tokens = self._tokens[at : at + chunk]
         policy = self._evaluation.policies[variant - 1] if variant else None
+        if at == 0:
+            decoder.take_densities()  # a window that was given up may have left something
         yield from decoder.step(tokens, at, want_logits="none", policy=policy)
         self._evaluation.keep(variant, at, decoder.final_states(len(tokens)))
         if variant and at + chunk >= len(self._tokens):

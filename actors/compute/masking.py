@@ -7,7 +7,8 @@ order, and with everything selected the bits, of an exact step.
 import numpy as np
 import numpy.typing as npt
 
-from tidemill.actors.compute.selection.operators import OPERATORS, OPERATORS_OF, InputKind, Operator
+from tidemill.actors.compute.densities import Densities
+from tidemill.actors.compute.selection.operators import OPERATORS_OF, InputKind
 from tidemill.actors.compute.selection.policy import SelectionPolicy
 from tidemill.actors.compute.selection.selected import Mask, Selected
 from tidemill.actors.compute.selection.tap import ActivationTap
@@ -29,29 +30,16 @@ class Masking:
 
     def __init__(self, spec: DecoderSpec, chunk: int, tap: ActivationTap | None) -> None:
         self.policy: SelectionPolicy | None = None  # of the step under way
+        self.densities = Densities()
         self.gates: F32 = np.zeros((chunk, spec.ff_size), np.float32)
         self.ups: F32 = np.zeros((chunk, spec.ff_size), np.float32)
-        self._ff_size = spec.ff_size
         self._tap = tap
         self._neurons: Mask | None = None
-        self._computed: npt.NDArray[np.int64] = np.zeros(len(OPERATORS), np.int64)  # channels, of all places
-        self._widths: npt.NDArray[np.int64] = np.ones(len(OPERATORS), np.int64)  # channels that there are
-        self._places = 0  # positions times layers
 
     @property
     def is_active(self) -> bool:
         """Whether this step needs anything of it."""
         return self.policy is not None or self._tap is not None
-
-    def take_densities(self) -> npt.NDArray[np.float64]:
-        """The share of its channels that each operator computed with, [7], since this was last asked for."""
-        densities = np.ones(len(OPERATORS))
-        if self.policy is not None and self._places:
-            thinned = [OPERATORS.index(operator) for kind in self.policy.kinds for operator in OPERATORS_OF[kind]]
-            densities[thinned] = self._computed[thinned] / (self._places * self._widths[thinned])
-        self._computed[:] = 0
-        self._places = 0
-        return densities
 
     def see(self, kind: InputKind, layer: int, x: F32) -> None:
         if self._tap is not None:
@@ -63,10 +51,9 @@ class Masking:
         if self.policy is None or kind not in self.policy.kinds:
             return [x] * len(OPERATORS_OF[kind])
         selected = self.policy.select(layer, kind, x)
-        whole = x.shape[1] if kind != "down" else self._ff_size
         masked: dict[int, F32] = {}
         for operator, mask in zip(selected.operators, selected.masks, strict=True):
-            kept = self._count(operator, mask, whole)
+            kept = self.densities.add(operator, mask)
             if id(mask) not in masked:
                 masked[id(mask)] = x if kept == mask.size else np.where(mask, x, ZERO)
         return [masked[id(mask)] for mask in selected.masks]
@@ -74,7 +61,6 @@ class Masking:
     def open_mlp(self, layer: int, normed: F32) -> tuple[F32, F32]:
         """The inputs of gate and up, [B, hidden]."""
         self.see("gate_up", layer, normed)
-        self._places += normed.shape[0]
         self._neurons = None
         if self.policy is not None and "neuron" in self.policy.kinds:
             self._neurons = self._chosen(self.policy.select(layer, "neuron", normed))
@@ -105,11 +91,5 @@ class Masking:
     def _chosen(self, selected: Selected) -> Mask:
         """The one mask that all operators of a choice of neurons share."""
         for operator in selected.operators:
-            self._count(operator, selected.masks[0], self._ff_size)
+            self.densities.add(operator, selected.masks[0])
         return selected.masks[0]
-
-    def _count(self, operator: Operator, mask: Mask, whole: int) -> int:
-        kept = int(np.count_nonzero(mask))
-        self._computed[OPERATORS.index(operator)] += kept
-        self._widths[OPERATORS.index(operator)] = whole
-        return kept

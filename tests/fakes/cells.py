@@ -15,6 +15,8 @@ from tidemill.actors.arena.residency.choose_policy import ResidencyChoice
 from tidemill.actors.compute.actor import ComputeActor
 from tidemill.actors.compute.config import ComputeConfig
 from tidemill.actors.compute.decoder import Decoder
+from tidemill.actors.compute.evaluation import Evaluation
+from tidemill.actors.compute.masking import Masking
 from tidemill.actors.compute.placement import Placement
 from tidemill.actors.compute.selection.foresight import Foresight
 from tidemill.actors.compute.selection.policy import SelectionPolicy
@@ -22,6 +24,7 @@ from tidemill.actors.counters import new_counters
 from tidemill.actors.messages import (
     ActorName,
     CancelStep,
+    EvaluateWindow,
     Message,
     OpenSequence,
     RunStep,
@@ -29,6 +32,7 @@ from tidemill.actors.messages import (
     StepCancelled,
     StepFailed,
     TokensSampled,
+    WindowEvaluated,
 )
 from tidemill.actors.packing import pack_tokens, unpack_tokens
 from tidemill.actors.predictor.actor import PredictorActor
@@ -41,6 +45,7 @@ from tidemill.storage.arena_plan import ArenaPlan, streamed_ranges
 from tidemill.storage.manifest_file import load_manifest
 
 GREEDY = Sampling(0.0, 0, 1.0, 0.0, 1.0, 0)
+ENDS = TokensSampled | StepCancelled | StepFailed | WindowEvaluated
 STEPS_MAX = 200_000  # of the scheduler, for one model step: more means that the cell hangs
 
 
@@ -61,7 +66,9 @@ class FakeCell:
         preload: PreloadKind = "none",
         gate: GateRules | None = None,
         foresight: Foresight | None = None,
+        window: int = 0,
     ) -> None:
+        """With a `window`, text is evaluated under the policy too."""
         self.seed = seed
         manifest = load_manifest(directory)
         self.arena_bytes = np.zeros(plan.arena_bytes, np.uint8)
@@ -77,6 +84,7 @@ class FakeCell:
             threads=1,
             row_slots=plan.row_slots,
             foresight=foresight,
+            masking=Masking(manifest.decoder, chunk, None) if window else None,
         )
         self._now = 0
         self.arena = ArenaActor(
@@ -90,7 +98,8 @@ class FakeCell:
             placement,
             self.counters,
             self.tick,
-            policy=policy,
+            Evaluation(manifest, [policy] if policy is not None else [], window) if window else None,
+            policy,
         )
         head = manifest.head_extents
         predictor = PredictorConfig(
@@ -125,13 +134,21 @@ class FakeCell:
     def run(self, token_ids: Sequence[int], start: int, *, cancel_after: int | None = None) -> Message:
         """One step; the message that ends it. `cancel_after`: send CancelStep after so many deliveries."""
         self._step += 1
-        self.cell.send(RunStep(self._step, 0, start, pack_tokens(token_ids), True))
+        return self._finish(RunStep(self._step, 0, start, pack_tokens(token_ids), True), cancel_after)
+
+    def evaluate(self, token_ids: Sequence[int]) -> Message:
+        """One window; the message that ends it."""
+        self._step += 1
+        return self._finish(EvaluateWindow(self._step, pack_tokens(token_ids)), None)
+
+    def _finish(self, command: RunStep | EvaluateWindow, cancel_after: int | None) -> Message:
+        self.cell.send(command)
         for count in range(STEPS_MAX):
             if count == cancel_after:
                 self.cell.send(CancelStep(self._step))
             self.cell.step()
             for message in self.cell.take_answers():
-                if isinstance(message, TokensSampled | StepCancelled | StepFailed) and message.step == self._step:
+                if isinstance(message, ENDS) and message.step == self._step:
                     return message
         raise AssertionError(f"seed {self.seed}: the cell hangs")
 

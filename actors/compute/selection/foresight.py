@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tidemill.actors.compute.selection.low_rank import LowRankPredictor
 from tidemill.actors.compute.selection.selected import F32
+from tidemill.actors.low_rank import LowRankPredictor
 
 U32 = npt.NDArray[np.uint32]
 

@@ -13,6 +13,7 @@ from tidemill.runtime.options import EngineOptions, check_options
 from tidemill.storage.convert.tables import LayoutChoice
 
 TOPK = SelectionSpec(policy="topk", sparsity=0.5)
+GATE = SelectionSpec(policy="gate", sparsity=0.5)
 
 
 @pytest.mark.parametrize(
@@ -48,9 +49,12 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> EngineOptions:
 
 def test_a_selection_runs_on_its_layout_alone(options: EngineOptions, tmp_path: Path) -> None:
     assert check_options(replace(options, preload="scaled", residency="lru"), explicit_context=True)
-    gate = SelectionSpec(policy="gate", sparsity=0.5)
     with pytest.raises(ValueError, match="layout gate-first"):
-        check_options(replace(options, selection=gate), explicit_context=True)
+        check_options(replace(options, selection=GATE), explicit_context=True)
+
+
+def test_a_selection_is_evaluated_where_it_runs(options: EngineOptions) -> None:
+    assert check_options(replace(options, selection=None, selections=(TOPK,)), explicit_context=True)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +63,7 @@ def test_a_selection_runs_on_its_layout_alone(options: EngineOptions, tmp_path: 
         ({"selection": None, "residency": "lru"}, "residency is lru"),
         ({"selection": None, "preload": "scaled"}, "preload is scaled"),
         ({"selection": SelectionSpec(policy="neuron", sparsity=0.5), "preload": "scaled"}, "preload is scaled"),
-        ({"selection": None, "selections": (TOPK,)}, "dense conversion"),
+        ({"selection": None, "selections": (TOPK, GATE)}, "gate is evaluated in layout gate-first"),
     ],
 )
 def test_what_could_have_no_effect_is_refused(options: EngineOptions, changes: dict[str, object], named: str) -> None:

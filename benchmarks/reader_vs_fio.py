@@ -3,10 +3,9 @@
     python benchmarks/reader_vs_fio.py FILE [--rounds 5] [--seconds 2]
 
 FILE is read only, and should be larger than what the drive caches: a shard of a model, say. Ours does what it does when
-decoding: it verifies a checksum of every block, and it reads into shared memory, straight, staged, and (`gathered`)
-many blocks a request, as it reads single bundles. Prints one JSON row per pattern: rates and ratios to fio of the same
-round, each as [least, median, most]. Exits with 1 when the median ratio of the mode that decoding would choose here is
-below `--require` at a depth of 4 and more.
+decoding: it verifies a checksum of every block, and it reads into shared memory, straight and staged. Prints one JSON
+row per pattern: rates and ratios to fio of the same round, each as [least, median, most]. Exits with 1 when the median
+ratio of the mode that decoding would choose here is below `--require` at a depth of 4 and more.
 """
 
 import argparse
@@ -29,16 +28,13 @@ import numpy.typing as npt
 from tidemill.runtime.options import choose_load_mode
 from tidemill.storage.checksums import digest_int
 from tidemill.storage.devices.device import LoadMode, ReadRequest
-from tidemill.storage.devices.gather import GatherRequest
 from tidemill.storage.devices.thread_pool import ThreadPoolDevice
-from tidemill.storage.errors import CorruptDataError
 
 KIB = 1024
 BLOCKS = (64 * KIB, 256 * KIB, 512 * KIB, 1024 * KIB, 4096 * KIB)
 DEPTHS = (1, 4, 8)
 BYTES_MAX = 1 << 30  # of the file; checksums of its blocks are computed beforehand
 MODES: tuple[LoadMode, ...] = ("direct", "staged")
-GATHERED = 64  # reads of a request for single bundles
 QUEUED = 4  # requests per place of depth, as the arena keeps them
 
 
@@ -85,41 +81,6 @@ def _ended(device: ThreadPoolDevice) -> list[int]:
     return [outcome.ticket for outcome in outcomes]
 
 
-def measure_gathered(mode: LoadMode, path: Path, block: int, depth: int, digests: list[int], seconds: float) -> float:
-    """Bytes per second of the same reads in runs of GATHERED a request, as single bundles are read: each block is a
-    bundle, verified, and copied to its slot. The next request is there before the one before has ended."""
-    slots = GATHERED * 2
-    arena: npt.NDArray[np.uint8] = np.frombuffer(mmap.mmap(-1, slots * block), np.uint8)
-    arena[::4096] = 0
-    device = ThreadPoolDevice([path], arena, depth=depth, load_mode=mode)
-    done = 0
-
-    def submit(ticket: int) -> None:
-        places = np.arange(ticket * GATHERED, (ticket + 1) * GATHERED) % len(digests)
-
-        def check(read: memoryview, starts: npt.NDArray[np.int64], first: int) -> None:
-            if digest_int(read[:block]) != digests[int(places[first])]:
-                raise CorruptDataError(f"block {places[first]} differs")
-
-        ones = np.arange(GATHERED + 1)
-        request = GatherRequest(
-            ticket, np.zeros(GATHERED, np.int64), places * block, ones, np.zeros(GATHERED, np.int64),
-            ones[:-1] + ticket % 2 * GATHERED, block, 0, check,
-        )  # fmt: skip
-        device.submit_gather(request, urgent=False)
-
-    begun = time.perf_counter()
-    with closing(device):
-        for ticket in (0, 1):
-            submit(ticket)
-        while time.perf_counter() < begun + seconds:
-            for ticket in _ended(device):
-                done += 1
-                submit(ticket + 2)
-        elapsed = time.perf_counter() - begun
-    return done * GATHERED * block / elapsed
-
-
 def measure_fio(path: Path, block: int, depth: int, size: int, seconds: float) -> float:
     command = ["fio", "--name=read", f"--filename={path}", "--readonly", "--rw=read", "--ioengine=libaio", "--direct=1"]
     command += [f"--bs={block}", f"--iodepth={depth}", f"--size={size}", f"--runtime={seconds}", "--time_based"]
@@ -131,17 +92,16 @@ def measure_fio(path: Path, block: int, depth: int, size: int, seconds: float) -
 def measure_pattern(path: Path, block: int, depth: int, rounds: int, seconds: float) -> dict[str, Any]:
     size = min(path.stat().st_size, BYTES_MAX) // block * block
     digests = block_digests(path, block, size)
-    rates: dict[str, list[float]] = {"direct": [], "staged": [], "gathered": [], "fio": []}
+    rates: dict[str, list[float]] = {"direct": [], "staged": [], "fio": []}
     for _ in range(rounds):
         os.sync()
         rates["fio"].append(measure_fio(path, block, depth, size, seconds))
         for mode in MODES:
             rates[mode].append(measure_ours(mode, path, block, depth, digests, seconds))
-        rates["gathered"].append(measure_gathered("staged", path, block, depth, digests, seconds))
     row: dict[str, Any] = {"block_bytes": block, "depth": depth, "rounds": rounds}
     for name, values in rates.items():
         row[f"{name}_bytes_per_s"] = [min(values), median(values), max(values)]
-    for mode in (*MODES, "gathered"):
+    for mode in MODES:
         ratios = [mine / other for mine, other in zip(rates[mode], rates["fio"], strict=True)]
         row[f"{mode}_ratio"] = [min(ratios), median(ratios), max(ratios)]
     return row

@@ -1,6 +1,7 @@
 """Puts actors together with their devices. Imported by each actor's process, so every actor's own imports are local."""
 
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,10 @@ from tidemill.actors.compute.selection.spec import SelectionSpec
 from tidemill.actors.counters import Counters
 from tidemill.actors.messages import ActorName
 from tidemill.runtime.cell_spec import CellSpec
+from tidemill.runtime.environment import kernel_directory
 from tidemill.runtime.lab import Lab
+from tidemill.storage.bundle_plan import bundle_tables
+from tidemill.storage.devices.native.order import GatherFunction
 from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import load_manifest
 
@@ -27,7 +31,7 @@ def prepare_actor(name: ActorName, model_directory: str, threads: int, *, select
         case ActorName.ARENA:
             pass
         case ActorName.READER:
-            pass
+            find_gather_code(manifest)
         case ActorName.COMPUTE:
             from tidemill.actors.compute.kernels.warm_up import warm_up
 
@@ -62,13 +66,27 @@ def build_actor(
             raise ValueError(f"no actor is called {name!r}")
 
 
+def find_gather_code(manifest: Manifest) -> GatherFunction | None:
+    """What reads single bundles, if the model has such."""
+    return _load_gather_code(kernel_directory()) if bundle_tables(manifest) else None
+
+
+@cache
+def _load_gather_code(directory: Path) -> GatherFunction:
+    from tidemill.storage.devices.native.code import load_code
+
+    return load_code(directory).gather
+
+
 def _build_reader(spec: CellSpec, manifest: Manifest, arena: npt.NDArray[np.uint8] | None, counters: Counters) -> Actor:
     from tidemill.actors.reader.actor import ReaderActor
     from tidemill.storage.devices.thread_pool import ThreadPoolDevice
 
     assert arena is not None
     paths = [Path(spec.model_directory) / shard.file for shard in manifest.shards]
-    device = ThreadPoolDevice(paths, arena, depth=spec.io_depth, load_mode=spec.load_mode)
+    device = ThreadPoolDevice(
+        paths, arena, depth=spec.io_depth, load_mode=spec.load_mode, code=find_gather_code(manifest)
+    )
     return ReaderActor(spec.reader, manifest, device, counters)
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from tidemill.storage.checksums import digest
 
-KERNELS = Path(__file__).parent.parent / "actors" / "compute" / "kernels"
+ROOT = Path(__file__).parent.parent
+# Where there are sources of compiled code.
+COMPILED = (ROOT / "actors" / "compute" / "kernels", ROOT / "storage" / "devices" / "native")
 
 # How often libgomp's threads look for work before they sleep: some microseconds. Why: docs/decisions/0008.
 SPIN_COUNT = "2000"
@@ -34,7 +36,7 @@ def kernels_directory() -> Path:
 
 
 def _kernel_fingerprint() -> str:
-    sources = [path.read_bytes() for path in sorted(KERNELS.glob("*.py"))]
+    sources = [path.read_bytes() for place in COMPILED for path in sorted(place.glob("*.py"))]
     return digest(b"".join(sources) + repr((version("numba"), version("llvmlite"), sys.version)).encode())
 
 

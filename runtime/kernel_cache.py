@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tidemill.actors.compute.kernels.needed import needed_kernels
 from tidemill.runtime.environment import child_environment, kernel_directory
 from tidemill.runtime.events import StatusText
+from tidemill.storage.bundle_plan import bundle_tables
 from tidemill.storage.manifest import Manifest
 
 COMPILE_DEADLINE_S = 600.0
@@ -27,25 +28,35 @@ def ensure_kernels(
 ) -> None:
     """Compile what is missing in a process of its own, some 20 s once per machine and version; `selects`: the kernels
     of steps that select too. Raises KernelError."""
-    kinds = [*needed_kernels(manifest), *(["selection"] if selects else [])]
+    gathers = bool(bundle_tables(manifest))
+    kinds = [*needed_kernels(manifest), *(["selection"] if selects else []), *(["gather"] if gathers else [])]
     mark = kernel_directory() / f"compiled-{'+'.join(kinds)}"
     if mark.exists():
         return
     on_event(StatusText("compiling kernels (once for this machine)"))
-    command = [sys.executable, "-P", "-m", "tidemill.actors.compute.kernels.warm_up", str(model), str(threads)]
-    command += ["selects"] if selects else []
+    programs = [
+        ["tidemill.actors.compute.kernels.warm_up", str(model), str(threads), *(["selects"] if selects else [])]
+    ]
+    if gathers:
+        programs.append(["tidemill.storage.devices.native.code", str(kernel_directory())])
     try:
         kernel_directory().mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(
-            command,
-            env=child_environment(threads),
-            capture_output=True,
-            text=True,
-            timeout=COMPILE_DEADLINE_S,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise KernelError(f"the kernels cannot be compiled (exit status {done.returncode}):\n{done.stderr[-2000:]}")
+        for program in programs:
+            _compile(program, threads)
         mark.touch()
     except OSError as error:
         raise KernelError(f"the kernel cache {kernel_directory()} cannot be written: {error.strerror}") from error
+
+
+def _compile(program: Sequence[str], threads: int) -> None:
+    """Run a module with arguments. Raises KernelError, OSError."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", *program],
+        env=child_environment(threads),
+        capture_output=True,
+        text=True,
+        timeout=COMPILE_DEADLINE_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise KernelError(f"the kernels cannot be compiled (exit status {done.returncode}):\n{done.stderr[-2000:]}")

@@ -34,10 +34,15 @@ def verify_bundles(
         bundle = memory[offset : offset + bundle_bytes]
         if not verify_bundle(bundle, table_id, bundle_id):
             got, want = bundle_digest(bundle, table_id, bundle_id), int.from_bytes(bundle[-DIGEST_BYTES:], "little")
-            raise CorruptDataError(
-                f"bundle {bundle_id} of table {table_id} has digest {got:016x}, expected {want:016x}; the file is "
-                "damaged: run `tidemill doctor --deep` on the model and convert or pull it again"
-            )
+            raise wrong_digest("", table_id, bundle_id, got=got, want=want)
+
+
+def wrong_digest(where: str, table_id: int, bundle_id: int, *, got: int, want: int) -> CorruptDataError:
+    """`where`: the file and the bundle's offset in it, or nothing."""
+    return CorruptDataError(
+        f"{where}{': ' if where else ''}bundle {bundle_id} of table {table_id} has digest {got:016x}, expected "
+        f"{want:016x}; the file is damaged: run `tidemill doctor --deep` on the model and convert or pull it again"
+    )
 
 
 def seal_bundles(bundles: Bytes, table_id: int, first: int) -> None:

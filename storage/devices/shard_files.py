@@ -7,6 +7,9 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from tidemill.storage.devices.device import LoadMode
 from tidemill.storage.errors import DeviceError
 from tidemill.storage.manifest import ALIGNMENT_BYTES
@@ -47,6 +50,18 @@ class ShardFiles:
         if self.load_mode == "buffered":
             os.posix_fadvise(self._fd(shard), offset, len(target), os.POSIX_FADV_DONTNEED)
 
+    def descriptors(self, shards: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Of the files that reads of these shards go to."""
+        numbers, places = np.unique(shards, return_inverse=True)
+        return np.array([self._fd(shard) for shard in numbers.tolist()], np.int64)[places]
+
+    def fall_back(self) -> None:
+        """The file system takes O_DIRECT at open and refuses the read: use the page cache from here on."""
+        with self._lock:
+            self.load_mode = "buffered"
+            for fd in self._files.values():
+                fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) & ~O_DIRECT)
+
     def close(self) -> None:
         for fd in self._files.values():
             os.close(fd)
@@ -59,7 +74,7 @@ class ShardFiles:
             return os.preadv(fd, [target], offset)
         except OSError as error:
             if error.errno == errno.EINVAL and was_direct:
-                self._fall_back()
+                self.fall_back()
                 return self._preadv(shard, target, offset)
             raise DeviceError(f"{self._paths[shard]} at offset {offset}: {error.strerror}") from error
 
@@ -83,10 +98,3 @@ class ShardFiles:
             return os.open(path, flags)
         except OSError as error:
             raise DeviceError(f"{path} cannot be opened: {error.strerror}") from error
-
-    def _fall_back(self) -> None:
-        """The file system takes O_DIRECT at open and refuses the read: use the page cache from here on."""
-        with self._lock:
-            self.load_mode = "buffered"
-            for fd in self._files.values():
-                fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) & ~O_DIRECT)

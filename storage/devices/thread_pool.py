@@ -1,4 +1,5 @@
-"""The flash device: a pool of threads that `preadv` with O_DIRECT straight into arena slots, verify and decode."""
+"""The flash device: a pool of threads that `preadv` with O_DIRECT straight into arena slots, verify and decode; single
+bundles they gather with compiled code."""
 
 import contextlib
 import heapq
@@ -16,14 +17,15 @@ from tidemill.storage.arena_plan import align_up
 from tidemill.storage.checksums import verify_blocks
 from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.devices.device import LoadMode, ReadOutcome, ReadRequest
-from tidemill.storage.devices.gather import GatherPart, GatherPlacer, GatherRequest, split_gather
+from tidemill.storage.devices.gather import GatherPart, GatherRequest
+from tidemill.storage.devices.gather_pool import BUFFER_BYTES, GatherPool
 from tidemill.storage.devices.huge_pages import huge_page_buffer
+from tidemill.storage.devices.native.order import GatherFunction
 from tidemill.storage.devices.prefault import Prefaulter
 from tidemill.storage.devices.shard_files import ShardFiles
 from tidemill.storage.errors import StorageError
 from tidemill.storage.manifest import ALIGNMENT_BYTES
 
-POPULATE_BYTES = 1 << 20  # at a time, for single bundles
 Work = ReadRequest | GatherPart
 
 
@@ -40,12 +42,17 @@ class ThreadPoolDevice:
     """
 
     def __init__(
-        self, shards: Sequence[Path], arena: npt.NDArray[np.uint8], *, depth: int, load_mode: LoadMode
+        self,
+        shards: Sequence[Path],
+        arena: npt.NDArray[np.uint8],
+        *,
+        depth: int,
+        load_mode: LoadMode,
+        code: GatherFunction | None = None,
     ) -> None:
+        """`code` is for gathers, which are refused without."""
         self._files = ShardFiles(shards, load_mode)
         self._arena = arena.data
-        self._arena_bytes = arena
-        self._depth = depth
         if self._files.load_mode == "direct" and arena.ctypes.data % ALIGNMENT_BYTES:
             raise ValueError(
                 f"the arena starts {arena.ctypes.data % ALIGNMENT_BYTES} bytes past a multiple of {ALIGNMENT_BYTES}, "
@@ -54,7 +61,10 @@ class ThreadPoolDevice:
         self._prefaulter = Prefaulter(arena.ctypes.data)
         self._lock = threading.Condition()
         self._queue: list[tuple[bool, int, Work]] = []  # heap: not urgent, order of arrival, work
-        self._gathers: dict[int, _Gather] = {}  # those with parts to come, by ticket
+        self._waiting: deque[tuple[bool, int, GatherPart]] = deque()  # gathers that are not urgent
+        self._gathers = GatherPool(code, self._files, arena, depth) if code is not None else None
+        self._background = 0  # of those, under way
+        self._urgent: set[int] = set()  # tickets
         self._arrivals = 0
         self._outcomes: deque[ReadOutcome] = deque()
         self._cancelled: set[int] = set()
@@ -63,7 +73,9 @@ class ThreadPoolDevice:
         self._busy_ns = 0
         self._busy_since = 0
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._threads = [threading.Thread(target=self._work, name=f"flash-{i}", daemon=True) for i in range(depth)]
+        self._threads = [
+            threading.Thread(target=self._work, args=(i,), name=f"flash-{i}", daemon=True) for i in range(depth)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -86,16 +98,18 @@ class ThreadPoolDevice:
             self._lock.notify()
 
     def submit_gather(self, request: GatherRequest, *, urgent: bool) -> None:
-        parts = split_gather(request, self._depth)
+        """Raises ValueError for a device without code, or what GatherPool.open says."""
+        if self._gathers is None:
+            raise ValueError("this device was made without code for gathers")
         with self._lock:
-            self._gathers[request.ticket] = _Gather(len(parts))
-            for part in parts:
+            for part in self._gathers.open(request, urgent=urgent):
                 self._push(part, urgent=urgent)
             self._lock.notify_all()
 
     def cancel(self, ticket: int) -> None:
         with self._lock:
-            if ticket in self._gathers or any(work.ticket == ticket for _, _, work in self._queue):
+            is_gather = self._gathers is not None and self._gathers.cancel(ticket)
+            if is_gather or any(work.ticket == ticket for _, _, work in self._queue):
                 self._cancelled.add(ticket)
 
     def promote(self, tickets: Collection[int]) -> None:
@@ -121,17 +135,29 @@ class ThreadPoolDevice:
             self._lock.notify_all()
         for thread in self._threads:
             thread.join()
+        if self._gathers is not None:
+            self._gathers.close()
         self._files.close()
         for fd in (self._wake_read, self._wake_write):
             os.close(fd)
 
     def _push(self, work: Work, *, urgent: bool) -> None:
-        heapq.heappush(self._queue, (not urgent, self._arrivals, work))
+        if isinstance(work, GatherPart) and not urgent:
+            self._waiting.append((True, self._arrivals, work))
+        else:
+            heapq.heappush(self._queue, (not urgent, self._arrivals, work))
         self._arrivals += 1
+        if urgent:
+            self._urgent.add(work.ticket)
+            self._count_urgent()
+
+    def _count_urgent(self) -> None:
+        if self._gathers is not None:
+            self._gathers.urgent[0] = len(self._urgent)
 
     # --- in the threads
 
-    def _work(self) -> None:
+    def _work(self, thread: int) -> None:
         bounce = _Bounce()
         while (work := self._take()) is not None:
             error: str | None = None
@@ -139,44 +165,64 @@ class ThreadPoolDevice:
             if not cancelled:
                 try:
                     if isinstance(work, GatherPart):
-                        cancelled = not self._gather(work, bounce)
+                        cancelled = not self._gather(work, thread, bounce)
                     else:
                         self._read(work, bounce)
                 except (StorageError, OSError) as failure:
                     error = str(failure)
                 except Exception as failure:  # noqa: BLE001  # an unanswered ticket would be waited for for ever
                     error = f"{type(failure).__name__}: {failure}"
-            self._give(ReadOutcome(work.ticket, error, cancelled))
+            self._give(work, ReadOutcome(work.ticket, error, cancelled))
         bounce.close()
 
     def _take(self) -> Work | None:
         with self._lock:
-            while not self._queue and not self._closing:
+            while (work := self._next()) is None and not self._closing:
                 self._lock.wait()
             if self._closing:
                 return None
             if self._active == 0:
                 self._busy_since = time.perf_counter_ns()
             self._active += 1
-            return heapq.heappop(self._queue)[2]
+            return work
 
-    def _give(self, outcome: ReadOutcome) -> None:
+    def _next(self) -> Work | None:
+        """What is to be done now, if anything is: urgent first, then in order of arrival."""
+        if self._closing:
+            return None
+        may_gather = self._gathers is not None and self._background < self._gathers.background_gathers
+        if self._waiting and may_gather and (not self._queue or self._waiting[0][:2] < self._queue[0][:2]):
+            self._background += 1
+            return self._waiting.popleft()[2]
+        return heapq.heappop(self._queue)[2] if self._queue else None
+
+    def _give(self, work: Work, outcome: ReadOutcome) -> None:
         with self._lock:
             self._active -= 1
             if self._active == 0:
                 self._busy_ns += time.perf_counter_ns() - self._busy_since
-            gather = self._gathers.get(outcome.ticket)
-            if gather is not None:
-                outcome = gather.add(outcome)
-                if gather.parts_left:
+            if isinstance(work, GatherPart):
+                if not work.is_urgent:
+                    self._background -= 1
+                    self._lock.notify()
+                assert self._gathers is not None
+                whole = self._gathers.add(outcome)
+                if whole is None:
                     return
-                del self._gathers[outcome.ticket]
+                outcome = whole
             self._cancelled.discard(outcome.ticket)
+            self._urgent.discard(outcome.ticket)
+            self._count_urgent()
             self._outcomes.append(outcome)
         try:
             os.write(self._wake_write, b"\0")
         except BlockingIOError:
             pass  # the pipe is full of wake-ups already
+
+    def _gather(self, part: GatherPart, thread: int, bounce: "_Bounce") -> bool:
+        """False when it was cancelled on the way."""
+        assert self._gathers is not None
+        return self._gathers.run(part, thread, bounce.take(max(BUFFER_BYTES, part.request.read_bytes_max)))
 
     def _read(self, request: ReadRequest, bounce: "_Bounce") -> None:
         length = align_up(request.stored_bytes)
@@ -195,47 +241,6 @@ class ThreadPoolDevice:
             codec.decode(0, stored, placed)
         if request.check is not None:
             request.check(placed)
-
-    def _gather(self, part: GatherPart, bounce: "_Bounce") -> bool:
-        """False when it was cancelled on the way."""
-        request = part.request
-        self._populate(request, int(request.edges[part.first]), int(request.edges[part.last]))
-        placer = GatherPlacer(request, self._arena_bytes)
-        shards: list[int] = request.shards.tolist()
-        offsets: list[int] = request.offsets.tolist()
-        for read in range(part.first, part.last):
-            if request.ticket in self._cancelled:
-                return False
-            needed = placer.needed_bytes(read)
-            target = bounce.take(align_up(needed))
-            self._files.fill(shards[read], offsets[read], needed, target)
-            placer.place(read, target)
-        if request.check_placed is not None:
-            request.check_placed(self._arena_bytes, int(request.edges[part.first]), int(request.edges[part.last]))
-        return True
-
-    def _populate(self, request: GatherRequest, first: int, last: int) -> None:
-        """Give the slots of these bundles their pages, with those around them: slots of a pool fill up one by one."""
-        starts = request.pool_offset + request.slots[first:last] * request.bundle_bytes
-        for block in np.unique([starts // POPULATE_BYTES, (starts + request.bundle_bytes - 1) // POPULATE_BYTES]):
-            at = int(block) * POPULATE_BYTES
-            self._prefaulter.populate(at, min(POPULATE_BYTES, len(self._arena) - at))
-
-
-class _Gather:
-    """The parts of a gather that are still to come, and how those before ended."""
-
-    def __init__(self, parts: int) -> None:
-        self.parts_left = parts
-        self._error: str | None = None
-        self._cancelled = False
-
-    def add(self, outcome: ReadOutcome) -> ReadOutcome:
-        """The outcome of all parts so far: an error if any failed, else cancelled if any was."""
-        self.parts_left -= 1
-        self._error = self._error or outcome.error
-        self._cancelled = self._cancelled or outcome.cancelled
-        return ReadOutcome(outcome.ticket, self._error, self._cancelled and self._error is None)
 
 
 class _Bounce:

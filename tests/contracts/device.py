@@ -1,6 +1,7 @@
 """What every flash device must do, over the shards of a small model."""
 
 import mmap
+import re
 import select
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,9 @@ import pytest
 
 from tests.fakes.models import write_tiny_model
 from tidemill.storage.arena_plan import align_up
+from tidemill.storage.codecs.bundle_digest import seal_bundles
 from tidemill.storage.devices.device import FlashDevice, ReadOutcome, ReadRequest
-from tidemill.storage.devices.gather import GatherRequest
-from tidemill.storage.errors import CorruptDataError
+from tidemill.storage.devices.gather import BundleCheck, GatherRequest
 from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import load_manifest
 from tidemill.storage.shard_reader import load_extents
@@ -126,6 +127,7 @@ class DeviceContract:
             slots=np.arange(16)[::-1] * 2,
             bundle_bytes=64,
             pool_offset=4096,
+            alignment=4096,
         )
         return request._replace(**changes)  # type: ignore[arg-type]
 
@@ -147,12 +149,40 @@ class DeviceContract:
     def test_a_gathered_bundle_that_is_refused_fails_the_whole_request(
         self, device: FlashDevice, manifest: Manifest
     ) -> None:
-        def refuse(read: memoryview, starts: npt.NDArray[np.int64], first: int) -> None:
-            if first <= 9 < first + len(starts):
-                raise CorruptDataError(f"bundle 9 at {starts[9 - first]} is damaged")
+        check = BundleCheck(3, np.arange(16) + 100)  # nothing there ends in a digest
+        device.submit_gather(self.gather(manifest, check=check), urgent=False)
+        error = self.collect(device, 1)[7].error or ""
+        assert re.search(r"bundle 1\d\d of table 3 has digest [0-9a-f]{16}, expected [0-9a-f]{16}", error)
 
-        device.submit_gather(self.gather(manifest, check=refuse), urgent=False)
-        assert self.collect(device, 1)[7].error == "bundle 9 at 1152 is damaged"
+    def test_sealed_bundles_are_placed_and_one_from_elsewhere_is_refused(
+        self, device: FlashDevice, model: Path, manifest: Manifest, arena: npt.NDArray[np.uint8]
+    ) -> None:
+        bundles = np.random.default_rng(5).integers(0, 256, (64, 320), np.uint8)
+        seal_bundles(bundles, 3, 100)
+        self.replace_shard(device, model / manifest.shards[0].file, bundles.tobytes())
+        wanted = np.array([2, 3, 17, 40])
+        request = GatherRequest(
+            ticket=1,
+            shards=np.zeros(2, np.int64),
+            offsets=np.array([0, 4096]),
+            edges=np.array([0, 2, 4]),
+            starts=wanted * 320 - np.array([0, 0, 4096, 4096]),
+            slots=np.array([7, 0, 3, 5]),
+            bundle_bytes=320,
+            pool_offset=4096,
+            alignment=4096,
+            check=BundleCheck(3, wanted + 100),
+        )
+        device.submit_gather(request, urgent=False)
+        assert self.collect(device, 1)[1] == ReadOutcome(1, None, False)
+        slots = arena[4096 : 4096 + 8 * 320].reshape(8, 320)
+        assert np.array_equal(slots[request.slots], bundles[wanted])
+        check = BundleCheck(3, wanted + np.array([100, 100, 100, 101]))
+        device.submit_gather(request._replace(ticket=2, check=check), urgent=True)
+        assert "bundle 141 of table 3 has digest" in (self.collect(device, 1)[2].error or "")
+
+    def replace_shard(self, device: FlashDevice, shard: Path, data: bytes) -> None:
+        shard.write_bytes(data)
 
     def test_gathering_past_the_end_is_an_error(self, device: FlashDevice, manifest: Manifest) -> None:
         beyond = np.full(3, align_up(manifest.shards[0].bytes))

@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from tidemill.storage.arena_plan import align_up
 from tidemill.storage.checksums import verify_blocks
+from tidemill.storage.codecs.bundle_digest import verify_bundles
 from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.devices.device import LoadMode, ReadOutcome, ReadRequest
-from tidemill.storage.devices.gather import GatherPlacer, GatherRequest
+from tidemill.storage.devices.gather import GatherRequest
 from tidemill.storage.errors import StorageError
 from tidemill.storage.manifest import Manifest
 
@@ -97,6 +98,9 @@ class FakeFlash:
             return [ReadOutcome(request.ticket, str(error), False)]
         return [ReadOutcome(request.ticket, None, False)]
 
+    def replace_shard(self, shard: int, data: bytes) -> None:
+        self._shards[shard] = data
+
     def close(self) -> None:
         self.closed = True
 
@@ -109,12 +113,17 @@ class FakeFlash:
             request.check(out.data)
 
     def _gather(self, request: GatherRequest) -> None:
-        placer = GatherPlacer(request, self._arena)
+        size, edges = request.bundle_bytes, request.edges.tolist()
         for read, (shard, offset) in enumerate(zip(request.shards.tolist(), request.offsets.tolist(), strict=True)):
-            stored = self._load(shard, offset, placer.needed_bytes(read))
-            placer.place(read, memoryview(stored))
-        if request.check_placed is not None:
-            request.check_placed(self._arena, 0, len(request.slots))
+            first, last = edges[read], edges[read + 1]
+            starts = request.starts[first:last]
+            stored = self._load(shard, offset, int(starts[-1]) + size)
+            if request.check is not None:
+                ids = request.check.bundles[first:last].tolist()
+                verify_bundles(memoryview(stored), starts, size, request.check.table_id, ids)
+            for start, slot in zip(starts.tolist(), request.slots[first:last].tolist(), strict=True):
+                at = request.pool_offset + slot * size
+                self._arena[at : at + size] = np.frombuffer(stored, np.uint8)[start : start + size]
 
     def _load(self, shard: int, offset: int, needed: int) -> bytearray:
         stored = bytearray(self._shards[shard][offset : offset + needed])

@@ -4,6 +4,7 @@ import fcntl
 import mmap
 import os
 import threading
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,18 @@ import pytest
 
 from tests.contracts.device import DeviceContract
 from tests.fakes.flash import FakeFlash
+from tidemill.runtime.environment import kernel_directory
 from tidemill.storage.devices.device import FlashDevice, ReadRequest
+from tidemill.storage.devices.native.code import load_code
+from tidemill.storage.devices.native.order import GatherFunction
 from tidemill.storage.devices.shard_files import O_DIRECT
 from tidemill.storage.devices.thread_pool import ThreadPoolDevice
 from tidemill.storage.manifest import Manifest
+
+
+@cache
+def gather_code() -> GatherFunction:
+    return load_code(kernel_directory()).gather
 
 
 class ThreadPoolContract(DeviceContract):
@@ -23,7 +32,7 @@ class ThreadPoolContract(DeviceContract):
 
     def make(self, directory: Path, manifest: Manifest, arena: npt.NDArray[np.uint8]) -> FlashDevice:
         shards = [directory / shard.file for shard in manifest.shards]
-        return ThreadPoolDevice(shards, arena, depth=3, load_mode=self.mode)  # type: ignore[arg-type]
+        return ThreadPoolDevice(shards, arena, depth=3, load_mode=self.mode, code=gather_code())  # type: ignore[arg-type]
 
     def test_a_shard_that_ends_inside_a_page_is_told_as_truncated(
         self, device: FlashDevice, model: Path, manifest: Manifest
@@ -71,6 +80,10 @@ class TestBuffered(ThreadPoolContract):
 
 
 class TestFake(DeviceContract):
+    def replace_shard(self, device: FlashDevice, shard: Path, data: bytes) -> None:
+        assert isinstance(device, FakeFlash)
+        device.replace_shard(0, data)
+
     def make(self, directory: Path, manifest: Manifest, arena: npt.NDArray[np.uint8]) -> FlashDevice:
         return FakeFlash.of_model(directory, manifest, arena, seed=4)
 

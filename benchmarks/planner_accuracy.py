@@ -6,6 +6,11 @@ to its prediction. Slower drives are made with a blkio cgroup (v1) or io.max (v2
 prediction for them is that of the measured drive, capped. Prints one JSON row per point (medians over rounds) and one
 with the mean absolute percentage error of the seconds per token, over all points. Exit status 1 when that exceeds
 10 %, 2 when the drive cannot be throttled here.
+
+With --select S the models are ones whose bundles come one by one (several, with commas), each decodes with its layout's
+selection at that sparsity, and 15 % passes (selected_accuracy.py):
+
+    planner_accuracy.py --select 0.5 --model NEURON,CHANNELS-1,CHANNELS-4 --ceilings 50%,35%,25% --speeds none,0.8GB/s
 """
 
 import argparse
@@ -25,8 +30,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, f
 import msgspec
 
 from benchmarks.limits import LimitedGroup, Limits
+from benchmarks.selected_accuracy import Setup, measure_selected
 from tidemill.runtime.catalog import resolve_model
 from tidemill.runtime.cell import CHUNK, measure_demands
+from tidemill.runtime.cli.plan_basis import parse_rate
 from tidemill.runtime.ledger import MIB, plan_ledger
 from tidemill.runtime.options import EngineOptions, choose_load_mode, default_threads
 from tidemill.runtime.planning.constants import default_rates
@@ -203,6 +210,21 @@ def summarise(model: str, point: tuple[int, float | None], samples: Sequence[Sam
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that no cgroup is left
     arguments = parse_arguments()
+    if arguments.select is not None:
+        return measure_selected(
+            [resolve_model(name) for name in arguments.model.split(",")],
+            [parse_ceiling(text) for text in (arguments.ceilings or "50%,35%,25%").split(",")],
+            [None if text == "none" else float(parse_rate(text)) for text in arguments.speeds.split(",")],
+            Setup(
+                threads=arguments.threads,
+                io_depth=IO_DEPTH,
+                tokens=arguments.tokens,
+                sparsity=arguments.select,
+                preload=arguments.preload,
+                preload_share=arguments.preload_share,
+            ),
+            arguments.rounds,
+        )
     directory = resolve_model(arguments.model)
     manifest = load_manifest(directory)
     flash_seconds = SMOKE_FLASH_SECONDS if arguments.smoke else FLASH_SECONDS
@@ -241,6 +263,11 @@ def choose_ceilings(bench: Bench, arguments: argparse.Namespace) -> list[int]:
     return [smallest + int((resident - smallest) * share) // MIB * MIB for share in SHARES]
 
 
+def parse_ceiling(text: str) -> int | float:
+    """A size in bytes; a share of the weights at 16 bits each is a float."""
+    return float(text[:-1]) / 100 if text.endswith("%") else parse_size(text)
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m")
@@ -248,6 +275,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=default_threads())
+    parser.add_argument("--select", type=float, metavar="SPARSITY", help="predict runs with selections (see above)")
+    parser.add_argument("--speeds", default="none,0.8GB/s", help="with --select: of the drive")
+    parser.add_argument("--preload", default="none", help="with --select: of models of input channels")
+    parser.add_argument("--preload-share", type=float, default=0.5)
     parser.add_argument("--smoke", action="store_true", help="one short, unthrottled round that cannot fail")
     arguments = parser.parse_args()
     if arguments.smoke:

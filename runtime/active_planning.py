@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from tidemill.actors.arena.residency.cache_demand import TableCache, warn_of_small_caches
 from tidemill.actors.arena.residency.choose_policy import ResidencyChoice
 from tidemill.actors.compute.selection.operators import OPERATORS_OF, InputKind
 from tidemill.actors.compute.selection.spec import SelectionSpec
@@ -19,10 +20,12 @@ from tidemill.runtime.cell import measure_demands, plan_reader
 from tidemill.runtime.options import LAYOUT_OF, EngineOptions
 from tidemill.runtime.planning.active_run import ActiveRun, ActiveSetting, ledger_of, plan_active_run
 from tidemill.runtime.planning.active_search import Found, NoActivePlanError, QualityCurve, least_sparsity, search
+from tidemill.runtime.planning.bundle_replay import KIND_OF
 from tidemill.runtime.planning.prediction import RunShape
 from tidemill.runtime.planning.rates import MachineRates
 from tidemill.runtime.planning.selections import Selections, StatedSelections, TracedSelections
-from tidemill.storage.bundle_plan import whole_bundle_bytes
+from tidemill.storage.bundle_plan import BundlePlan, whole_bundle_bytes
+from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import load_manifest
 from tidemill.storage.read_plan import ReadPlanner, RequestTimes
 
@@ -99,6 +102,30 @@ def search_ways(
 
     preloads = [selection.policy == "topk" for _ in variants]
     return search(sparsity, curve.ratio(sparsity), preloads, predict), why
+
+
+def options_of(way: Found, variants: Sequence[EngineOptions]) -> EngineOptions:
+    """Those that a found way is run with."""
+    options = variants[way.place]
+    if options.selection is None:
+        raise ValueError("ways are found for selections, and none was given")
+    return replace(
+        options,
+        selection=msgspec.structs.replace(options.selection, sparsity=way.sparsity),
+        preload=way.preload,
+        preload_share=way.preload_share or options.preload_share,
+    )
+
+
+def small_cache_warning(manifest: Manifest, plan: BundlePlan, shares: Mapping[InputKind, float]) -> str | None:
+    """Of tables that may keep less than one token uses; None where all hold that."""
+    caches = []
+    for cached in plan.tables:
+        table = manifest.tables[cached.table]
+        share = shares.get(KIND_OF[table.role], 1.0)
+        name = f"{table.role} of layer {table.layer}"
+        caches.append(TableCache(name, cached.channels, min(1.0, share), min(cached.quotas)))
+    return warn_of_small_caches(caches)
 
 
 def _active_and_room(options: EngineOptions, grounds: Grounds) -> tuple[int, int]:

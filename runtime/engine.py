@@ -33,6 +33,7 @@ from tidemill.runtime.lab import Lab
 from tidemill.runtime.launchers.launcher import CellClosedError
 from tidemill.runtime.options import EngineOptions
 from tidemill.runtime.report import EngineReport, report_of
+from tidemill.storage.bundle_plan import BundlePlan
 from tidemill.storage.ids import TableId
 from tidemill.storage.manifest import Manifest
 
@@ -77,6 +78,11 @@ class Engine:
 
     def close(self) -> None:
         self._cell.close()
+
+    @property
+    def bundles(self) -> BundlePlan:
+        """Of single bundles, what may stay in the arena."""
+        return self._cell.ledger.arena.bundles
 
     @property
     def manifest(self) -> Manifest:

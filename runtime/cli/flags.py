@@ -191,6 +191,8 @@ class Opening(NamedTuple):
     preload: str = "none"
     preload_share: float = 0.5
     traces: bool = False
+    is_sparsity_searched: bool = False  # `selection` then says everything else
+    worst_ratio: float | None = None  # of perplexity over the exact one, which that may cost
 
     @property
     def ram_or_none(self) -> str | None:

@@ -61,10 +61,11 @@ def run(
     load_mode: flags.Load = flags.LoadModeChoice.auto,
     launcher: flags.Launcher = flags.LauncherChoice.local,
     io_depth: flags.IoDepth = 4,
-    sparsity: selection_flags.Sparsity = 0.0,
+    sparsity: selection_flags.SparsityOrAuto = "0",
     select: selection_flags.Select = None,
     operators: selection_flags.Operators = "",
     allocation: selection_flags.AllocationFlag = selection_flags.AllocationChoice.greedy,
+    min_quality: selection_flags.MinQuality = None,
     residency: selection_flags.Residency = selection_flags.ResidencyChoiceFlag.lfu,
     preload: selection_flags.Preload = selection_flags.PreloadChoice.none,
     preload_share: selection_flags.PreloadShare = None,
@@ -75,12 +76,17 @@ def run(
     """Continue a prompt (raw completion). The text goes to stdout, progress and summary to stderr."""
     from tidemill.runtime.cli.run import RunSettings, run_prompt
 
+    policy = select.value if select else None
+    found = selection_flags.parse_sparsity(sparsity, policy, min_quality)
     selection = selection_flags.parse_selection(
-        selection_flags.SelectionFlags(sparsity, select.value if select else None, operators, allocation.value)
+        selection_flags.SelectionFlags(found or 0.0, policy, operators, allocation.value)
     )
+    if found is None:
+        selection_flags.check_searched(preload.value, arena)
     opening = flags.Opening(
         model, ram, arena, context, threads, load_mode.value, launcher.value, io_depth,
         selection, residency.value, preload.value, selection_flags.parse_preload_share(preload.value, preload_share),
+        is_sparsity_searched=found is None, worst_ratio=min_quality,
     )  # fmt: skip
     sampling = flags.SamplingFlags(
         temperature, top_k, top_p, min_p, repeat_penalty, seed, tuple(stop or ()), max_tokens
@@ -108,10 +114,11 @@ def chat(
     load_mode: flags.Load = flags.LoadModeChoice.auto,
     launcher: flags.Launcher = flags.LauncherChoice.local,
     io_depth: flags.IoDepth = 4,
-    sparsity: selection_flags.Sparsity = 0.0,
+    sparsity: selection_flags.SparsityOrAuto = "0",
     select: selection_flags.Select = None,
     operators: selection_flags.Operators = "",
     allocation: selection_flags.AllocationFlag = selection_flags.AllocationChoice.greedy,
+    min_quality: selection_flags.MinQuality = None,
     residency: selection_flags.Residency = selection_flags.ResidencyChoiceFlag.lfu,
     preload: selection_flags.Preload = selection_flags.PreloadChoice.none,
     preload_share: selection_flags.PreloadShare = None,
@@ -120,12 +127,17 @@ def chat(
     """Talk to a model in its own chat template. Ctrl-C stops an answer; Ctrl-D or /exit leaves."""
     from tidemill.runtime.cli.chat import chat_loop
 
+    policy = select.value if select else None
+    found = selection_flags.parse_sparsity(sparsity, policy, min_quality)
     selection = selection_flags.parse_selection(
-        selection_flags.SelectionFlags(sparsity, select.value if select else None, operators, allocation.value)
+        selection_flags.SelectionFlags(found or 0.0, policy, operators, allocation.value)
     )
+    if found is None:
+        selection_flags.check_searched(preload.value, arena)
     opening = flags.Opening(
         model, ram, arena, context, threads, load_mode.value, launcher.value, io_depth,
         selection, residency.value, preload.value, selection_flags.parse_preload_share(preload.value, preload_share),
+        is_sparsity_searched=found is None, worst_ratio=min_quality,
     )  # fmt: skip
     sampling = flags.SamplingFlags(
         temperature, top_k, top_p, min_p, repeat_penalty, seed, tuple(stop or ()), max_tokens

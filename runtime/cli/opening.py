@@ -7,6 +7,7 @@ from typing import Literal, cast
 from tidemill.actors.arena.residency.choose_policy import ResidencyKind
 from tidemill.actors.compute.selection.spec import SelectionSpec
 from tidemill.actors.predictor.config import PreloadKind
+from tidemill.runtime.active_planning import active_shares, small_cache_warning
 from tidemill.runtime.calibration.calibration_file import CalibrationFile
 from tidemill.runtime.cli.flags import Opening, SamplingFlags
 from tidemill.runtime.cli.progress import stderr_console
@@ -23,7 +24,7 @@ def open_model(opening: Opening, directory: Path, *, context: int | None, quiet:
     console = stderr_console()
     if opening.selection is not None and not quiet:
         console.print(lossy_warning(opening.selection, CalibrationFile.open(directory).record.card, directory))
-    return LLM.open(
+    llm = LLM.open(
         directory,
         ram=opening.ram_or_none,
         context=context,
@@ -39,6 +40,11 @@ def open_model(opening: Opening, directory: Path, *, context: int | None, quiet:
         traces=opening.traces,
         on_status=lambda status: None if quiet else console.print(status.text),
     )
+    if opening.selection is not None and not quiet:
+        shares = active_shares(directory, opening.selection)
+        if warning := small_cache_warning(llm.engine.manifest, llm.engine.bundles, shares):
+            console.print(warning, markup=False)
+    return llm
 
 
 def start_generation(llm: LLM, prompt_ids: list[int], flags: SamplingFlags) -> Generation:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from tidemill.runtime.active_planning import Grounds, active_setting, plan_way, search_ways
+from tidemill.runtime.active_planning import Grounds, active_setting, options_of, plan_way, search_ways
 from tidemill.runtime.cli.plan_active_view import ActiveReport, show_active_plan
 from tidemill.runtime.cli.plan_basis import Basis
 from tidemill.runtime.options import EngineOptions
@@ -69,18 +69,6 @@ def _report(options: EngineOptions, basis: Basis, grounds: Grounds, flags: Activ
         why=why,
         exact_s=exact_s,
         assumptions=tuple(assumptions),
-    )
-
-
-def options_of(way: Found, variants: tuple[EngineOptions, ...]) -> EngineOptions:
-    """Those that a found way is run with."""
-    options = variants[way.place]
-    assert options.selection is not None, "ways are found for selections"
-    return replace(
-        options,
-        selection=msgspec.structs.replace(options.selection, sparsity=way.sparsity),
-        preload=way.preload,
-        preload_share=way.preload_share or options.preload_share,
     )
 
 

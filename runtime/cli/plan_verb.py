@@ -54,8 +54,8 @@ def plan(
         raise typer.BadParameter("--among needs --sparsity auto: it says what may be chosen")
     if trace is not None and (selection is None or found is None):
         raise typer.BadParameter("--trace needs --select with a --sparsity: those that it was recorded with")
-    if found is None and preload.value != "none":
-        raise typer.BadParameter(f"--preload {preload.value} is chosen with --sparsity auto: leave it out")
+    if found is None:
+        selection_flags.check_searched(preload.value, None)
     plan_command(
         PlanFlags(
             model=model,

@@ -182,6 +182,14 @@ def parse_sparsity(text: str, select: str | None, min_quality: float | None) -> 
     return sparsity
 
 
+def check_searched(preload: str, arena: str | None) -> None:
+    """Nothing may be given that a search chooses, or cannot go by. Raises typer.BadParameter."""
+    if preload != "none":
+        raise typer.BadParameter(f"--preload {preload} is chosen with --sparsity {AUTO}: leave it out")
+    if arena is not None:
+        raise typer.BadParameter(f"--sparsity {AUTO} goes by --ram: leave out --arena {arena}, or give a --sparsity")
+
+
 def parse_preload_share(preload: str, share: float | None) -> float:
     """Raises typer.BadParameter for a share of nothing."""
     if share is not None and preload == "none":

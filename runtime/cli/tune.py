@@ -60,6 +60,8 @@ def tune_command(flags: TuneFlags) -> None:
         options = replace(options, kept=saved.rates)
     with _TuneBar(options) as bar:
         rates = tune(options, bar.show)
+    if rates.gathers is None and saved.rates is not None:  # of another model: the machine's, all the same
+        rates = msgspec.structs.replace(rates, gathers=saved.rates.gathers)
     save_rates(path, rates)
     _print(rates, flags.as_json)
     stderr_console().print(f"saved in {path}")
@@ -118,7 +120,15 @@ def _print(rates: MachineRates, as_json: bool) -> None:
 def _compute_rows(rates: MachineRates) -> list[tuple[str, str]]:
     batch_1 = ", ".join(f"{kind} {rate / 1e9:.1f} GB/s" for kind, rate in rates.kernels.bytes_per_s.items())
     batches = ", ".join(f"{batch}: {rate / 1e9:.0f}" for batch, rate in sorted(rates.kernels.flop_per_s.items()))
+    g = rates.gathers
+    gathers = "not measured: no model with single bundles was given"
+    if g is not None:
+        gathers = (
+            f"{g.read_s * 1e6:.1f} µs a read, {g.byte_s * 1e9:.2f} ns a byte, {g.bundle_s * 1e6:.2f} µs a bundle, "
+            f"{g.depth} under way"
+        )
     return [
+        ("bundles", gathers),
         ("DRAM", f"{rates.dram_bytes_per_s / 1e9:.1f} GB/s"),
         ("kernels", f"batch 1: {batch_1}"),
         ("", f"GFLOP/s by batch: {batches}"),

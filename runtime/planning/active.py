@@ -34,8 +34,10 @@ from tidemill.runtime.planning.bundle_replay import Reads, TableUse
 from tidemill.runtime.planning.constants import (
     CHOICE_BUNDLE_S,
     CHOICE_S,
+    DEMAND_RATIO,
     GATHER_BUNDLE_S,
     GATHER_READ_S,
+    KERNEL_RATIO,
     VISIT_BUNDLE_S,
     VISIT_S,
 )
@@ -94,14 +96,15 @@ def predict_active(uses: Sequence[TableUse], dense: DenseWork, rates: MachineRat
     demand, planned, left = (_sum([getattr(use, name) for use in uses]) for name in ("demand", "planned", "left"))
     visits, demands = sum(use.visits for use in uses), sum(use.missing_visits for use in uses)
     active = sum(use.active for use in uses)
-    compute_s = dense.compute_s + sum(use.active_bytes / weight_rate(rates.kernels, use.kind) for use in uses)
+    bundles_s = sum(use.active_bytes / weight_rate(rates.kernels, use.kind) for use in uses)
+    compute_s = KERNEL_RATIO * (dense.compute_s + bundles_s)
     management_s = dense.management_s + visits * CHOICE_S + active * CHOICE_BUNDLE_S
     visits_s = visits * VISIT_S + active * VISIT_BUNDLE_S
     between_s = (compute_s + management_s + visits_s) / max(1, visits)
     planned_s = _seconds(planned, gathers)
     read_s = planned_s / planned.requests if planned.requests else 0.0
     hidden, wait_s = overlap(planned_s, between_s, read_s, demands)
-    demand_s = hidden * _seconds(left, gathers) + (1 - hidden) * _seconds(demand, gathers)
+    demand_s = DEMAND_RATIO * (hidden * _seconds(left, gathers) + (1 - hidden) * _seconds(demand, gathers))
     drive_s = dense.ring_s + demand_s + hidden * planned_s
     alone_s = compute_s + management_s + visits_s
     wait_s += demands * dense.ring_read_s / 2 * min(1.0, dense.ring_s / alone_s)

@@ -136,7 +136,7 @@ def ledger_of(setting: ActiveSetting) -> Callable[[int | None], Ledger]:
 def _replay(setting: ActiveSetting, plan: BundlePlan) -> Replay:
     preloading = None
     if setting.preload_share:
-        layers = setting.manifest.tables[plan.tables[0].table].layers
+        layers = setting.manifest.group
         preloading = Preloading(share=setting.preload_share, skill=_skill(layers))
     return Replay(
         manifest=setting.manifest,

@@ -34,6 +34,10 @@ VISIT_BUNDLE_S = 0.1e-6
 # Core time around a visit's kernels: choosing, listing places (fitted), and for each bundle.
 CHOICE_S = 0.06e-3
 CHOICE_BUNDLE_S = 0.1e-6
+# What demands take in a run, over what gathers alone were measured to take, as the actors share the cores; and what
+# kernels take over the rate that they have on large tables. 1 until runs of this machine say otherwise.
+DEMAND_RATIO = 1.0
+KERNEL_RATIO = 1.0
 # Of one read of single bundles, what no two of them do at once, and of one bundle: digest and copy. Where `tidemill
 # tune` has measured no model that has such bundles.
 GATHER_READ_S = 12e-6

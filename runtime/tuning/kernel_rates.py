@@ -14,7 +14,10 @@ from tidemill.runtime.kernel_cache import COMPILE_DEADLINE_S, KernelError
 from tidemill.runtime.memory import available_bytes
 from tidemill.runtime.planning.rates import KernelRates
 from tidemill.runtime.tuning.machine import last_level_cache_bytes
-from tidemill.runtime.tuning.synthetic_model import exception_lists, plan_synthetic_model
+from tidemill.runtime.tuning.synthetic_model import exception_lists, plan_synthetic_model, set_bundles
+from tidemill.storage.bundle_places import BundlePlaces
+from tidemill.storage.bundle_plan import bundle_tables
+from tidemill.storage.ids import TableId
 from tidemill.storage.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -94,19 +97,31 @@ def _measure(threads: int, kinds: Sequence[str], buffer_bytes: int) -> ComputeRa
 
 def _pass_seconds(manifest: Manifest, arena: "npt.NDArray[np.uint8]", batch: int, threads: int) -> float:
     """Kernel seconds of one pass of `batch` positions over all layers, without the head."""
+    import numpy as np
+
     from tidemill.actors.compute.decoder import Decoder
     from tidemill.actors.compute.placement import Placement
+    from tidemill.actors.compute.step_events import BundlesNeeded
 
     for place in exception_lists(manifest):
         arena[place] = 0  # kernels follow what is written there
+    set_bundles(manifest, arena)
+    places = {TableId(i): BundlePlaces(manifest, TableId(i)) for i in bundle_tables(manifest)}
     placement = Placement(len(manifest.extents))
     placement.offsets[:] = [extent.offset for extent in manifest.extents]
     decoder = Decoder(manifest, arena, placement, context=batch, chunk=batch, threads=threads, row_slots=1)
 
     def run() -> float:
         before_ns = decoder.kernel_ns
-        for _ in decoder.step(range(batch), 0, want_logits="none"):
-            pass
+        step, answer = decoder.step(range(batch), 0, want_logits="none"), None
+        while True:
+            try:
+                event = step.send(answer)
+            except StopIteration:
+                break
+            answer = None
+            if isinstance(event, BundlesNeeded):
+                answer = places[event.table].find(event.bundles.astype(np.int64)).offsets
         return (decoder.kernel_ns - before_ns) / 1e9
 
     return _best_seconds(run)

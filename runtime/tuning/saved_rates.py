@@ -76,6 +76,11 @@ def _problem(rates: MachineRates) -> str | None:
         b < 1 for b in rates.kernels.flop_per_s
     ):
         return "a size, depth or batch is below 1"
+    gathers = rates.gathers
+    if gathers is not None and not all(
+        0 <= number < float("inf") for number in (gathers.read_s, gathers.byte_s, gathers.bundle_s)
+    ):
+        return "what single bundles take is not a number of at least 0"
     sizes = {point.request_bytes for point in rates.flash.points}
     depths = {point.depth for point in rates.flash.points}
     if {(p.request_bytes, p.depth) for p in rates.flash.points} != {(s, d) for s in sizes for d in depths}:

@@ -1,11 +1,14 @@
 """A manifest of a llama that exists nowhere, for running the real decoder on any bytes. Pure; no shard is behind it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from tidemill.storage.arena_plan import align_up
+from tidemill.storage.codecs.bf16_bundles import bf16_bundle_bytes
 from tidemill.storage.codecs.registry import CODECS
 from tidemill.storage.decoder_spec import DecoderSpec, Rope
 from tidemill.storage.layout import EXTENT_BYTES, cut_table
@@ -16,13 +19,16 @@ from tidemill.storage.manifest import (
     Element,
     Extent,
     Manifest,
+    ModelLayout,
     Plane,
     Source,
     Table,
 )
 from tidemill.storage.manifest_rules import expected_tables
+from tidemill.storage.model_layout import segments_of
 
 CHECKSUM = "0" * 16  # nothing is read, so nothing is verified
+BUNDLE_EXCEPTIONS = 16  # room for them in each bundle, as real ones have
 EXPONENT_BASE = 112  # codes count from 2^-15: no bits make a weight of 2 or more
 KINDS: Mapping[str, tuple[Element, str]] = MappingProxyType(
     {
@@ -31,6 +37,7 @@ KINDS: Mapping[str, tuple[Element, str]] = MappingProxyType(
         "f32": ("f32", "raw"),
         "bf16-planes": ("bf16", "bf16-planes"),
         "fp16-planes": ("f16", "fp16-planes"),
+        "bf16-bundles": ("bf16", "bf16-bundles"),
     }
 )
 ONE_LAYER = DecoderSpec(
@@ -64,8 +71,8 @@ ONE_LAYER = DecoderSpec(
 def plan_synthetic_model(kind: str, *, weight_bytes: int) -> Manifest:
     """As many layers of 1024 × 4096 as make at least `weight_bytes`, in extents as a conversion cuts them.
 
-    `kind`: an element, or a codec of planes. Extents have offsets as if they lay one after the other in one shard;
-    vectors are f32, embedding and head raw.
+    `kind`: an element, or a codec of planes or bundles (whose layout is input-channel). Extents have offsets as if they
+    lay one after the other in one shard; vectors are f32, embedding and head raw.
     """
     one = _tables(ONE_LAYER, kind)
     layer_bytes = sum(t.bundle_count * sum(p.bundle_bytes for p in t.planes) for t in one if _is_matrix(t))
@@ -93,6 +100,16 @@ def exception_lists(manifest: Manifest) -> Iterator[slice]:
             yield slice(extent.offset + weights_bytes, extent.offset + extent.bytes)
 
 
+def set_bundles(manifest: Manifest, arena: npt.NDArray[np.uint8]) -> None:
+    """Make bundles of whatever lies in the arena: no exceptions, and an exponent base that suits the codes."""
+    for extent in manifest.extents:
+        table = manifest.tables[extent.table]
+        if table.is_self_contained:
+            stored = arena[extent.offset : extent.offset + extent.bytes].reshape(-1, table.planes[0].bundle_bytes)
+            stored[:, table.bundle_elements * 3 // 2 :] = 0
+            stored[:, table.bundle_elements * 3 // 2] = EXPONENT_BASE
+
+
 def _is_matrix(table: Table) -> bool:
     return table.layer != MODEL_LAYER and table.layout != "vector"
 
@@ -100,10 +117,14 @@ def _is_matrix(table: Table) -> bool:
 def _tables(spec: DecoderSpec, kind: str) -> list[Table]:
     matrix_element, matrix_codec = KINDS[kind]
     tables: list[Table] = []
-    for role, layer, (layout, count, elements) in expected_tables(spec, head_apart=False):
+    model_layout: ModelLayout = "input-channel" if matrix_codec == "bf16-bundles" else "dense"
+    for role, layer, (layout, count, elements) in expected_tables(spec, head_apart=False, layout=model_layout):
         stored: Element = "f32" if layout == "vector" else matrix_element
         codec = "raw" if layout == "vector" or layer == MODEL_LAYER else matrix_codec
-        planes = CODECS[codec].plane_bytes(stored, elements * ELEMENT_BYTES[stored])
+        segments = segments_of(spec, model_layout, role) if codec == "bf16-bundles" else ()
+        planes: Sequence[int] = CODECS[codec].plane_bytes(stored, elements * ELEMENT_BYTES[stored])
+        if segments:
+            planes = (bf16_bundle_bytes(segments, BUNDLE_EXCEPTIONS),)
         tables.append(
             Table(
                 role=role,
@@ -114,6 +135,7 @@ def _tables(spec: DecoderSpec, kind: str) -> list[Table]:
                 bundle_elements=elements,
                 planes=tuple(Plane(codec, size) for size in planes),
                 checksum_block_bytes=0,
+                segments=segments,
             )
         )
     return tables

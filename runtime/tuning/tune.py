@@ -7,15 +7,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from tidemill.runtime.catalog import list_models, models_directory
-from tidemill.runtime.planning.rates import RATES_VERSION, MachineRates
+from tidemill.runtime.cell import GATHER_BYTES_MAX
+from tidemill.runtime.planning.rates import RATES_VERSION, FlashRates, GatherRates, MachineRates
 from tidemill.runtime.tuning.flash import FlashMeter, FlashPlan
+from tidemill.runtime.tuning.gathers import GatherMeter
 from tidemill.runtime.tuning.kernel_rates import DEFAULT_KINDS, measure_kernels
 from tidemill.runtime.tuning.machine import cpu_model, file_system, host_id
 from tidemill.runtime.tuning.scratch_file import scratch_file
 from tidemill.storage.manifest_file import load_manifest
+from tidemill.storage.read_plan import ReadPlanner, RequestTimes
 
+GATHER_DEPTH = 4  # reads under way, as a run has unless it is told otherwise
 KERNEL_S = 9.0  # what the step takes where kernels are compiled, for the bar
 
 
@@ -34,6 +39,12 @@ class TuneOptions:
     def place(self) -> Path:
         """What lies on the file system that is measured."""
         return models_directory() if self.model is None else self.model
+
+    @property
+    def reads_bundles(self) -> bool:
+        """Whether the model's bundles come one by one, at a depth that is measured."""
+        has_depth = GATHER_DEPTH in self.flash.depths
+        return self.model is not None and has_depth and load_manifest(self.model).layout != "dense"
 
     @property
     def expected_s(self) -> float:
@@ -66,9 +77,14 @@ def tune(options: TuneOptions, on_progress: Callable[[TuneProgress], None]) -> M
     advance("flash", 0.0)
     with _flash_meter(options) as meter:
         flash = meter.measure(options.flash, lambda seconds: advance("flash", seconds))
+    gathers = None
+    if options.reads_bundles:
+        advance("single bundles", 0.0)
+        gathers = _measure_gathers(options, flash, lambda seconds: advance("single bundles", seconds))
     measured_at = datetime.now(UTC).isoformat(timespec="seconds")
     if options.kept is not None:
-        return msgspec.structs.replace(options.kept, flash=flash, measured_at=measured_at)
+        gathers = gathers or options.kept.gathers
+        return msgspec.structs.replace(options.kept, flash=flash, gathers=gathers, measured_at=measured_at)
     advance("DRAM and kernels", 0.0)
     compute = measure_kernels(options.threads, _kinds(options.model))
     advance("DRAM and kernels", KERNEL_S)
@@ -82,7 +98,18 @@ def tune(options: TuneOptions, on_progress: Callable[[TuneProgress], None]) -> M
         flash=flash,
         dram_bytes_per_s=compute.dram_bytes_per_s,
         kernels=compute.kernels,
+        gathers=gathers,
     )
+
+
+def _measure_gathers(options: TuneOptions, flash: FlashRates, on_point: Callable[[float], None]) -> GatherRates:
+    """With reads merged by the request times just measured, as a run will have them."""
+    assert options.model is not None
+    points = sorted((p.request_bytes, p.bytes_per_s) for p in flash.points if p.depth == GATHER_DEPTH)
+    sizes, rates = (np.array(column, np.float64) for column in zip(*points, strict=True))
+    planner = ReadPlanner(RequestTimes(sizes, sizes / rates), max_bytes=GATHER_BYTES_MAX)
+    meter = GatherMeter(options.model, load_manifest(options.model), planner, io_depth=GATHER_DEPTH)
+    return meter.measure(on_point)
 
 
 def _kinds(model: Path | None) -> tuple[str, ...]:

@@ -8,7 +8,13 @@ import typer
 
 from tests.fakes.layouts import write_blocky_model
 from tidemill.actors.compute.selection.spec import SelectionSpec
-from tidemill.runtime.cli.selection_flags import SelectionFlags, parse_preload_share, parse_selection
+from tidemill.runtime.cli.selection_flags import (
+    SelectionFlags,
+    check_searched,
+    parse_preload_share,
+    parse_selection,
+    parse_sparsity,
+)
 from tidemill.runtime.options import EngineOptions, check_options
 from tidemill.storage.convert.tables import LayoutChoice
 
@@ -69,3 +75,33 @@ def test_a_selection_is_evaluated_where_it_runs(options: EngineOptions) -> None:
 def test_what_could_have_no_effect_is_refused(options: EngineOptions, changes: dict[str, object], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         check_options(replace(options, **changes), explicit_context=True)  # type: ignore[arg-type]
+
+
+def test_a_sparsity_is_a_share_or_searched_for() -> None:
+    assert parse_sparsity("0.5", "topk", None) == 0.5
+    assert parse_sparsity("auto", "topk", None) is None
+    assert parse_sparsity("0", "topk", 1.2) is parse_sparsity("auto", "topk", 1.2) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "select", "floor", "named"),
+    [
+        ("auto", None, None, "need --select"),
+        ("0", None, 1.2, "need --select"),
+        ("0.5", "topk", 1.2, "leave out --sparsity 0.5"),
+        ("half", "topk", None, "accepted are 0 to 0.9, and auto"),
+        ("0.95", "topk", None, "accepted are 0 to 0.9"),
+    ],
+)
+def test_a_search_that_could_have_no_effect_is_refused(
+    text: str, select: str | None, floor: float | None, named: str
+) -> None:
+    with pytest.raises(typer.BadParameter, match=named):
+        parse_sparsity(text, select, floor)
+
+
+def test_what_a_search_chooses_or_cannot_go_by_is_refused_beside_it() -> None:
+    check_searched("none", None)
+    for preload, arena in (("scaled", None), ("none", "10MiB")):
+        with pytest.raises(typer.BadParameter, match="auto"):
+            check_searched(preload, arena)

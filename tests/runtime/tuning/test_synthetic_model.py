@@ -1,11 +1,16 @@
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
-from tidemill.runtime.tuning.synthetic_model import KINDS, exception_lists, plan_synthetic_model
+from tidemill.runtime.tuning.synthetic_model import KINDS, exception_lists, plan_synthetic_model, set_bundles
 from tidemill.storage.arena_plan import align_up, plan_arena
+from tidemill.storage.bundle_places import BundlePlaces
+from tidemill.storage.bundle_plan import bundle_tables
+from tidemill.storage.codecs.bf16_bundles import find_bad_bundle
 from tidemill.storage.codecs.registry import get_codec
+from tidemill.storage.ids import TableId
 from tidemill.storage.manifest import Shard
 from tidemill.storage.manifest_rules import check_manifest
 
@@ -47,3 +52,14 @@ def test_only_the_fine_plane_of_bf16_has_exceptions_and_nulls_are_none_of_them()
 
 def test_an_arena_can_be_planned_for_it() -> None:
     assert plan_arena(plan_synthetic_model("bf16", weight_bytes=MIB), 1 << 40).ring_slots == 0
+
+
+def test_bundles_are_such_as_kernels_can_follow() -> None:
+    manifest = plan_synthetic_model("bf16-bundles", weight_bytes=MIB)
+    assert manifest.layout == "input-channel"
+    last = manifest.extents[-1]
+    arena = np.random.default_rng(0).integers(0, 256, last.offset + align_up(last.bytes), np.uint8)
+    set_bundles(manifest, arena)
+    for index in bundle_tables(manifest):
+        offsets = BundlePlaces(manifest, TableId(index)).find(np.arange(8)).offsets
+        assert find_bad_bundle(arena, offsets, manifest.tables[index]) is None

@@ -18,7 +18,7 @@ from tidemill.actors.compute.evaluation_bytes import evaluation_bytes
 from tidemill.actors.compute.kv_cache import kv_cache_bytes
 from tidemill.actors.counters import Counter
 from tidemill.actors.predictor.config import PredictorConfig, PreloadConfig, PreloadKind, PreloadTable
-from tidemill.actors.reader.config import ReaderConfig
+from tidemill.actors.reader.config import REQUEST_BYTES, ReaderConfig
 from tidemill.actors.wiring import LINKS
 from tidemill.runtime.calibration.record import CALIBRATION_FILE
 from tidemill.runtime.cell_spec import CellSpec
@@ -192,13 +192,17 @@ def plan_cell(manifest: Manifest, options: EngineOptions, ledger: Ledger) -> Cel
 
 
 def plan_reader(options: EngineOptions, ledger: Ledger, tickets: int) -> ReaderConfig:
-    """What requests take of the drive is what `tidemill tune` measured, else a fast drive's."""
+    """What requests take of the drive is what `tidemill tune` measured: of gathers on a model with single bundles, else
+    of large reads on any; where nothing was measured, a fast drive's."""
     config = ReaderConfig(
         tickets=tickets, retries=READ_RETRIES, bundles=ledger.arena.bundles, read_bytes_max=GATHER_BYTES_MAX
     )
     rates = find_rates(options.model).rates if ledger.arena.bundles.tables else None
     if rates is None:
         return config
+    if rates.gathers is not None:
+        seconds = [rates.gathers.read_s + size * rates.gathers.byte_s for size in REQUEST_BYTES]
+        return msgspec.structs.replace(config, request_bytes=REQUEST_BYTES, request_s=tuple(seconds))
     depth = min({point.depth for point in rates.flash.points}, key=lambda depth: abs(depth - options.io_depth))
     points = sorted((p.request_bytes, p.bytes_per_s) for p in rates.flash.points if p.depth == depth)
     return msgspec.structs.replace(

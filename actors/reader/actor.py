@@ -22,6 +22,7 @@ from tidemill.actors.messages import (
 from tidemill.actors.packing import pack_ids, unpack_ids
 from tidemill.actors.reader.config import ReaderConfig
 from tidemill.actors.reader.gathers import GatherCount, GatherPlanner
+from tidemill.actors.reader.observed_rate import ObservedRate, slow_down
 from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.devices.device import LOAD_MODES, FlashDevice, ReadOutcome, ReadRequest
 from tidemill.storage.manifest import Extent, Manifest, Table
@@ -40,7 +41,8 @@ class ReaderActor:
         self._device = device
         self._counters = counters
         self._open: dict[int, tuple[Read | GatherBundles, int]] = {}  # ticket -> what, tries so far
-        self._gathers = GatherPlanner(manifest, config.bundles, _read_planner(config))
+        self._gathers = GatherPlanner(manifest, config.bundles, _read_planner(config, None))
+        self._observed = ObservedRate()
         self._gather_counts: dict[int, GatherCount] = {}  # of open tickets
 
     @property
@@ -108,13 +110,14 @@ class ReaderActor:
 
     def _count(self, read: Read | GatherBundles) -> None:
         if isinstance(read, GatherBundles):
-            count = self._gather_counts[read.ticket]
-            self._counters[Counter.FLASH_BYTES] += count.read_bytes
-            self._counters[Counter.FLASH_READS] += count.reads
-            self._counters[Counter.GATHERED_BYTES] += count.useful_bytes
+            reads, read_bytes, useful_bytes = self._gather_counts[read.ticket]
+            self._counters[Counter.GATHERED_BYTES] += useful_bytes
         else:
-            self._counters[Counter.FLASH_BYTES] += read.stored_bytes
-            self._counters[Counter.FLASH_READS] += 1
+            reads, read_bytes = 1, read.stored_bytes
+        self._counters[Counter.FLASH_BYTES] += read_bytes
+        self._counters[Counter.FLASH_READS] += reads
+        if self._config.bundles.tables and self._observed.see(reads, read_bytes, self._device.busy_ns):
+            self._gathers.plan_by(_read_planner(self._config, self._observed.bytes_per_s))
 
     def _request(self, read: Read) -> ReadRequest:
         extent = self._manifest.extents[read.extent]
@@ -162,6 +165,8 @@ class ReaderActor:
         return Send(ActorName.ARENA, ReadFailed(read.ticket, what))
 
 
-def _read_planner(config: ReaderConfig) -> ReadPlanner:
+def _read_planner(config: ReaderConfig, observed_bytes_per_s: float | None) -> ReadPlanner:
     sizes, seconds = (np.array(values, np.float64) for values in (config.request_bytes, config.request_s))
+    if observed_bytes_per_s is not None:
+        sizes, seconds = slow_down(sizes, seconds, observed_bytes_per_s)
     return ReadPlanner(RequestTimes(sizes, seconds), max_bytes=config.read_bytes_max)

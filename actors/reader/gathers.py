@@ -31,6 +31,10 @@ class GatherPlanner:
         self._reads = reads
         self._places = {cached.table: BundlePlaces(manifest, TableId(cached.table)) for cached in plan.tables}
 
+    def plan_by(self, reads: ReadPlanner) -> None:
+        """From now on."""
+        self._reads = reads
+
     def plan(self, message: GatherBundles) -> tuple[GatherRequest, GatherCount]:
         bundles = unpack_ids(message.bundles).astype(np.int64)
         places, pool = self._places[message.table], self._plan.pool_of[message.table]

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from tidemill.actors.messages import GatherBundles
 from tidemill.actors.packing import pack_ids
 from tidemill.actors.reader.gathers import GatherCount, GatherPlanner
+from tidemill.runtime.assembly import find_gather_code
 from tidemill.runtime.options import choose_load_mode
 from tidemill.runtime.planning.rates import GatherRates
 from tidemill.runtime.region import Region
@@ -51,6 +52,7 @@ class GatherMeter:
         self._plan = _plan(self._tables)
         self._gathers = GatherPlanner(manifest, self._plan, planner)
         self._files = [model / shard.file for shard in manifest.shards]
+        self._code = find_gather_code(manifest)
         self._depth = io_depth
         self._rng = np.random.default_rng(0)
         self._ticket = 0
@@ -63,7 +65,8 @@ class GatherMeter:
         """`on_point(seconds)` is called after each. Raises DeviceError."""
         done: list[Gathered] = []
         with _region(self._plan) as region:
-            device = ThreadPoolDevice(self._files, region.array, depth=self._depth, load_mode=choose_load_mode("auto"))
+            mode = choose_load_mode("auto")
+            device = ThreadPoolDevice(self._files, region.array, depth=self._depth, load_mode=mode, code=self._code)
             try:
                 for tables in self._by_role():
                     for share in SHARES:

@@ -4,16 +4,18 @@ calibrations and saved rates; starts nothing."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 import numpy as np
 
 from tidemill.actors.arena.residency.cache_demand import TableCache, warn_of_small_caches
 from tidemill.actors.arena.residency.choose_policy import ResidencyChoice
-from tidemill.actors.compute.selection.operators import OPERATORS_OF, InputKind
+from tidemill.actors.compute.selection.operators import OPERATORS_OF, InputKind, PolicyName
 from tidemill.actors.compute.selection.spec import SelectionSpec
 from tidemill.actors.compute.selection.topk import KINDS
 from tidemill.actors.predictor.config import PreloadKind
+from tidemill.actors.reader.observed_rate import slow_down
 from tidemill.runtime.calibration.calibration_file import CalibrationFile
 from tidemill.runtime.calibration.policies import operator_shares
 from tidemill.runtime.cell import measure_demands, plan_reader
@@ -28,6 +30,10 @@ from tidemill.storage.bundle_plan import BundlePlan, whole_bundle_bytes
 from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import load_manifest
 from tidemill.storage.read_plan import ReadPlanner, RequestTimes
+
+PRELOAD_OF: Mapping[PolicyName, PreloadKind] = MappingProxyType(
+    {"topk": "scaled", "gate": "look-ahead", "neuron": "look-ahead"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +106,7 @@ def search_ways(
         )
         return plan_way(options, grounds)
 
-    preloads = [selection.policy == "topk" for _ in variants]
+    preloads = [PRELOAD_OF[selection.policy]] * len(variants)
     return search(sparsity, curve.ratio(sparsity), preloads, predict), why
 
 
@@ -168,7 +174,9 @@ def active_shares(model: Path, spec: SelectionSpec) -> Mapping[InputKind, float]
 
 
 def _read_planner(options: EngineOptions, setting: ActiveSetting) -> ReadPlanner:
-    """As the reader of such a run would have it."""
+    """As the reader of such a run has it once it knows at which rate large reads come: the drive's, or its throttle."""
     config = plan_reader(options, ledger_of(setting)(None), tickets=1)
     sizes, seconds = (np.array(values, np.float64) for values in (config.request_bytes, config.request_s))
+    observed = max(point.bytes_per_s for point in setting.rates.flash.points)
+    sizes, seconds = slow_down(sizes, seconds, observed)
     return ReadPlanner(RequestTimes(sizes, seconds), max_bytes=config.read_bytes_max)

@@ -39,7 +39,10 @@ def find_basis(directory: Path, flash_rate: str | None, threads: int) -> Basis:
         assumptions.append("the processes' sizes are those seen elsewhere: any run from here on is weighed")
     if flash_rate is not None:
         flash = flat_flash(parse_rate(flash_rate), f"--flash-rate {flash_rate}")
-        rates = msgspec.structs.replace(rates, flash=flash)
+        gathers = rates.gathers
+        if gathers is not None:  # a read and a bundle cost what they do on any drive
+            gathers = msgspec.structs.replace(gathers, byte_s=1 / flash.points[0].bytes_per_s)
+        rates = msgspec.structs.replace(rates, flash=flash, gathers=gathers)
         assumptions.append(f"the drive is taken to read {flash_rate} at every request size")
     return Basis(rates, processes or dict(DEFAULT_PROCESSES), tuple(assumptions))
 

@@ -109,6 +109,8 @@ def predict_active(uses: Sequence[TableUse], dense: DenseWork, rates: MachineRat
     alone_s = compute_s + management_s + visits_s
     wait_s += demands * dense.ring_read_s / 2 * min(1.0, dense.ring_s / alone_s)
     token_s = max(alone_s + demand_s + wait_s, drive_s)
+    hits = sum(use.hits for use in uses)
+    demanded_bundles = hidden * left.bundles + (1 - hidden) * demand.bundles
     demanded = demand.useful_bytes + hidden * (left.useful_bytes - demand.useful_bytes)
     preloaded = hidden * planned.useful_bytes
     read_bytes = hidden * (left.read_bytes + planned.read_bytes) + (1 - hidden) * demand.read_bytes
@@ -124,8 +126,8 @@ def predict_active(uses: Sequence[TableUse], dense: DenseWork, rates: MachineRat
         wait_s=token_s - alone_s - demand_s,
         active_bundles_per_token=active,
         active_bytes_per_token=sum(use.active_bytes for use in uses),
-        hit_rate=max(0.0, 1 - demand.bundles / active) if active else 1.0,
-        preload_hit_rate=hidden * (demand.bundles - left.bundles) / active if active else 0.0,
+        hit_rate=hits / active if active else 1.0,
+        preload_hit_rate=max(0.0, active - hits - demanded_bundles) / active if active else 0.0,
         demanded_bytes=demanded,
         preloaded_bytes=preloaded,
         ring_bytes=dense.ring_bytes,

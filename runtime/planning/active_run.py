@@ -9,7 +9,7 @@ from tidemill.actors.arena.residency.choose_policy import ResidencyChoice
 from tidemill.actors.compute.selection.operators import InputKind
 from tidemill.runtime.ledger import Demands, Ledger, plan_ledger
 from tidemill.runtime.planning.active import ActivePrediction, DenseWork, predict_active
-from tidemill.runtime.planning.bundle_replay import Preloading, Reads, Replay, TableUse, replay_bundles
+from tidemill.runtime.planning.bundle_replay import Preloading, Reads, Replay, TableUse, replay_bundles, spare_slots
 from tidemill.runtime.planning.constants import (
     COLD_START_S,
     LAYER_OVERHEAD_S,
@@ -160,8 +160,5 @@ def _read_ahead(use: TableUse, plan: BundlePlan) -> TableUse:
     if not use.missing_visits:
         return use
     missing = use.demand.bundles / use.missing_visits
-    pool = plan.pools[use.pool]
-    kept = sum(sum(cached.quotas) for cached in plan.tables if cached.pool == use.pool)
-    reserve = max(cached.channels for cached in plan.tables if cached.pool == use.pool)
-    share = min(1.0, (pool.slots - kept - reserve) / missing) if missing else 0.0
+    share = min(1.0, spare_slots(plan, use.pool) / missing) if missing else 0.0
     return replace(use, planned=Reads().plus(use.demand, share), left=Reads().plus(use.demand, 1 - share))

@@ -19,7 +19,7 @@ from tidemill.actors.predictor.config import PreloadKind
 from tidemill.runtime.calibration.record import Card
 from tidemill.runtime.planning.active_run import ActiveRun
 
-PRELOADS: tuple[tuple[PreloadKind, float], ...] = (("none", 0.0), ("scaled", 0.25), ("scaled", 0.5), ("scaled", 1.0))
+SHARES = (0.25, 0.5, 1.0)  # of a preload
 SPARSITY_STEP = 0.01  # finer would promise what nobody measured
 
 
@@ -100,15 +100,16 @@ def least_sparsity(active_bytes: int, room_bytes: int, curve: QualityCurve) -> f
 def search(
     sparsity: float,
     ratio: float,
-    layouts: Sequence[bool],
+    preloads: Sequence[PreloadKind],
     predict: Callable[[int, float, PreloadKind, float], ActiveRun],
 ) -> tuple[Found, ...]:
-    """Every way, the fastest first. `layouts`: of each model, whether it can be preloaded. `predict(place, sparsity,
+    """Every way, the fastest first. `preloads`: of each model, what it can be preloaded by. `predict(place, sparsity,
     preload, share)` may raise ValueError for a model that does not fit the ceiling; where none fits, so does this."""
     found: list[Found] = []
     problem: ValueError | None = None
-    for place, preloads in enumerate(layouts):
-        for preload, share in PRELOADS if preloads else PRELOADS[:1]:
+    for place, kind in enumerate(preloads):
+        nothing: tuple[PreloadKind, float] = ("none", 0.0)
+        for preload, share in (nothing, *((kind, share) for share in SHARES if kind != "none")):
             try:
                 run = predict(place, sparsity, preload, share)
             except ValueError as error:

@@ -1,9 +1,10 @@
 """What residency and reads make of selections: replays some layers with the arena's own residency, and lets the
 reader's own planner merge what is missing. Pure; knows no seconds of compute."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,8 @@ from tidemill.storage.ids import TableId
 from tidemill.storage.manifest import Manifest, Role
 from tidemill.storage.read_plan import ReadPlanner
 
+Bundles = npt.NDArray[np.int64]
+NOTHING: Bundles = np.zeros(0, np.int64)
 KIND_OF: Mapping[Role, InputKind] = MappingProxyType(
     {
         "attn_qkv": "qkv",
@@ -32,7 +35,7 @@ KIND_OF: Mapping[Role, InputKind] = MappingProxyType(
 TOKENS = 32  # replayed: residency has settled within a point by then
 WARM_TOKENS = 8  # of those, before counting begins
 PLANNED_TOKENS = 3  # the last ones, whose reads are planned
-LAYERS = 2  # replayed of each role: quotas are the same in all layers but the first group's
+LAYERS = 2  # tables replayed of each role: quotas are the same in all layers but the first group's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,16 +121,19 @@ def _use_of(replay: Replay, role: Role, tables: Sequence[CachedTable]) -> TableU
     open_tables = [cached for cached in tables if cached.quotas[0] < cached.channels]
     visits = sum(len(cached.quotas) for cached in tables)
     missing_visits = sum(len(cached.quotas) for cached in open_tables)
-    samples = [_sample(replay, cached, place) for cached, place in _spread(open_tables)]
     shares = [
         replay.selections.share(KIND_OF[role], manifest.tables[cached.table].layer, cached.channels)
         for cached in tables
     ]
     active = visits * float(np.mean(shares)) * table.channel_count
-    size = table.planes[0].bundle_bytes
-    total = [Reads(), Reads(), Reads()]
+    chosen = {len(open_tables) * (i + 1) // (LAYERS + 1) for i in range(LAYERS)} if open_tables else set()
+    samples = [_sample(replay, open_tables[i]) for i in sorted(chosen)]
+    missing, demand, planned, left = 0.0, Reads(), Reads(), Reads()
     for sample in samples:
-        total = [t.plus(s, missing_visits / len(samples)) for t, s in zip(total, sample, strict=True)]
+        times = missing_visits / len(samples)
+        missing += times * sample.missing
+        demand, planned = demand.plus(sample.demand, times), planned.plus(sample.planned, times)
+        left = left.plus(sample.left, times)
     return TableUse(
         role=role,
         pool=tables[0].pool,
@@ -137,66 +143,135 @@ def _use_of(replay: Replay, role: Role, tables: Sequence[CachedTable]) -> TableU
         visits=visits,
         missing_visits=missing_visits,
         active=active,
-        active_bytes=active * size,
-        hits=active - total[0].bundles,
-        demand=total[0],
-        planned=total[1],
-        left=total[2],
+        active_bytes=active * table.planes[0].bundle_bytes,
+        hits=max(0.0, active - missing),
+        demand=demand,
+        planned=planned,
+        left=left,
     )
 
 
-def _spread(tables: Sequence[CachedTable]) -> list[tuple[CachedTable, int]]:
-    """Tables in the middle of a model, and of their layers one from either end."""
-    if not tables:
-        return []
-    chosen = [tables[len(tables) * (i + 1) // (LAYERS + 1)] for i in range(LAYERS)]
-    return [(cached, (len(cached.quotas) - 1) * i // max(1, LAYERS - 1)) for i, cached in enumerate(chosen)]
+class _Sample(NamedTuple):
+    """Of one visit, on average: what residency lacks, and reads."""
+
+    missing: float
+    demand: Reads
+    planned: Reads
+    left: Reads
 
 
-def _sample(replay: Replay, cached: CachedTable, place: int) -> tuple[Reads, Reads, Reads]:
-    """Of one layer's visit: (demand, planned, left), averages over tokens."""
-    table = replay.manifest.tables[cached.table]
-    kind, layer = KIND_OF[table.role], table.layer + place
-    places = BundlePlaces(replay.manifest, TableId(cached.table))
-    visits = replay.selections.visits(kind, layer, cached.channels, TOKENS)
-    residency = TableResidency(choose_policy(replay.residency, cached.channels), cached.channels, cached.quotas[place])
-    rng = np.random.default_rng([1, layer, cached.channels])
-    missing_counts: list[int] = []
-    demand, planned, left = Reads(), Reads(), Reads()
-    planned_tokens = min(PLANNED_TOKENS, len(visits))
-    last = len(visits) - planned_tokens
-    played = _play(residency, cached.channels, visits, learns=replay.learns)
-    for token, (active, missing, absent) in enumerate(played):
-        if token >= min(WARM_TOKENS, last):
-            missing_counts.append(missing.size)
-        if token < last:
-            continue
-        demand = demand.plus(_reads(replay, places, missing * table.layers + place))
-        if replay.preloading is not None:
-            guess = _guess(replay.preloading, kind, active, cached.channels, rng)
-            early = guess[absent[guess]]
-            whole = (early[:, None] * table.layers + np.arange(table.layers)).reshape(-1)
-            planned = planned.plus(_reads(replay, places, whole), 1 / table.layers)
-            late = missing[~np.isin(missing, early)]
-            left = left.plus(_reads(replay, places, late * table.layers + place))
-        else:
-            left = demand
-    scale = float(np.mean(missing_counts)) / demand.bundles if demand.bundles else 0.0
-    return _scaled(demand, scale), _scaled(planned, 1 / planned_tokens), _scaled(left, scale)
+def _sample(replay: Replay, cached: CachedTable) -> _Sample:
+    missing, demand, _ = _play(replay, cached, None)
+    if replay.preloading is None:
+        return _Sample(missing, demand, Reads(), demand)
+    _, left, planned = _play(replay, cached, replay.preloading)
+    return _Sample(missing, demand, planned, left)
 
 
-def _play(
-    residency: TableResidency, channels: int, visits: Sequence[Ids], *, learns: bool
-) -> Iterator[tuple[Ids, npt.NDArray[np.int64], npt.NDArray[np.bool_]]]:
-    """After a prompt, which uses everything: (active, missing, which of all are absent beforehand) of each visit."""
-    everything = np.arange(channels, dtype=np.uint32)
-    for number, active in enumerate([everything, *visits]):
-        absent = residency.slots_of(everything) < 0
-        missing = residency.visit(active, learns=learns and number > 0).missing
-        residency.stage(missing, np.zeros(missing.size, np.int32))
-        residency.settle()
-        if number > 0:
-            yield active, missing.astype(np.int64), absent
+def _play(replay: Replay, cached: CachedTable, preloading: Preloading | None) -> tuple[float, Reads, Reads]:
+    """The visits of a table's layers, token after token after a prompt that used everything: per visit, (bundles that
+    residency lacks, reads on demand, preloads)."""
+    group = _Group(replay, cached)
+    group.read_prompt()
+    tokens = min(len(visits) for visits in group.visits)
+    planned_from = tokens - min(PLANNED_TOKENS, tokens)
+    lacking, wanted = 0.0, 0.0
+    demand, planned = Reads(), Reads()
+    for token in range(tokens):
+        for place in range(group.layers):
+            early = group.preload(token, place, preloading) if preloading is not None else NOTHING
+            missing, demanded, bundles = group.visit(token, place)
+            if token >= min(WARM_TOKENS, planned_from):
+                lacking += missing.size
+                wanted += demanded
+            if token >= planned_from:
+                demand = demand.plus(replace(group.reads(bundles), bundles=float(demanded)))
+                planned = planned.plus(group.reads(early), 1 / group.layers)
+    counted = (tokens - min(WARM_TOKENS, planned_from)) * group.layers
+    of_planned = 1 / (tokens - planned_from) / group.layers
+    scale = wanted / counted / demand.bundles if demand.bundles else 0.0
+    useful = Reads().plus(demand, scale)
+    size = group.places.bundle_bytes
+    return (
+        lacking / counted,
+        replace(useful, useful_bytes=useful.bundles * size),
+        Reads().plus(planned, of_planned),
+    )
+
+
+class _Group:
+    """A table and the residencies of its layers. What a visit misses is read for the later layers of the group too, as
+    far as there are slots to spare, and stays staged until their visits (actors/arena/bundle_store.py)."""
+
+    def __init__(self, replay: Replay, cached: CachedTable) -> None:
+        table = replay.manifest.tables[cached.table]
+        self.kind = KIND_OF[table.role]
+        self.layers, self.channels = len(cached.quotas), cached.channels
+        self.places = BundlePlaces(replay.manifest, TableId(cached.table))
+        self.visits = [
+            replay.selections.visits(self.kind, table.layer + place, cached.channels, TOKENS)
+            for place in range(self.layers)
+        ]
+        self._replay = replay
+        self._parts = [
+            TableResidency(choose_policy(replay.residency, cached.channels), cached.channels, quota)
+            for quota in cached.quotas
+        ]
+        self._staged = np.zeros((self.layers, cached.channels), np.bool_)
+        self._room = spare_slots(replay.plan, cached.pool)
+        self._everything = np.arange(cached.channels, dtype=np.uint32)
+        self._rng = np.random.default_rng([1, table.layer, cached.channels])
+
+    def read_prompt(self) -> None:
+        for part in self._parts:
+            _settle(part, part.visit(self._everything, learns=False).missing)
+
+    def visit(self, token: int, place: int) -> tuple[Ids, int, Bundles]:
+        """(what residency lacks, how much of that was not staged, bundles that are read)"""
+        part = self._parts[place]
+        missing = part.visit(self.visits[place][token], learns=self._replay.learns).missing
+        demanded = missing[~self._staged[place][missing]].astype(np.int64)
+        bundles = [demanded * self.layers + place]
+        for later in range(place + 1, self.layers):
+            lacking = (self._parts[later].slots_of(demanded.astype(np.uint32)) < 0) & ~self._staged[later][demanded]
+            beside = demanded[lacking][: self._room]
+            self._staged[later][beside] = True
+            self._room -= beside.size
+            bundles.append(beside * self.layers + later)
+        self._room += int(np.count_nonzero(self._staged[place]))
+        self._staged[place] = False
+        _settle(part, missing)
+        return missing, demanded.size, np.sort(np.concatenate(bundles))
+
+    def preload(self, token: int, place: int, preloading: Preloading) -> Bundles:
+        """The bundles of every layer of the group that are guessed of one's visit, and lacked by it."""
+        guess = _guess(preloading, self.kind, self.visits[place][token], self.channels, self._rng)
+        lacking = (self._parts[place].slots_of(guess.astype(np.uint32)) < 0) & ~self._staged[place][guess]
+        early = guess[lacking][: max(0, self._room)]
+        self._staged[place][early] = True
+        self._room -= early.size
+        whole: Bundles = (early[:, None] * self.layers + np.arange(self.layers)).reshape(-1)
+        return whole
+
+    def reads(self, bundles: Bundles) -> Reads:
+        if not bundles.size:
+            return Reads()
+        plan = self._replay.planner.plan(*self.places.find(bundles), self.places.bundle_bytes)
+        return Reads(
+            bundles=bundles.size, useful_bytes=plan.useful_bytes, requests=plan.requests, read_bytes=plan.read_bytes
+        )
+
+
+def spare_slots(plan: BundlePlan, pool: int) -> int:
+    """Of a pool, beside what may stay and the largest visit."""
+    tables = [cached for cached in plan.tables if cached.pool == pool]
+    kept = sum(sum(cached.quotas) for cached in tables)
+    return max(0, plan.pools[pool].slots - kept - max(cached.channels for cached in tables))
+
+
+def _settle(part: TableResidency, missing: Ids) -> None:
+    part.stage(missing, np.zeros(missing.size, np.int32))
+    part.settle()
 
 
 def _guess(
@@ -215,17 +290,8 @@ def _guess(
     scores[is_active] = rng.permutation(drawn[channels - active.size :])
     scores[~is_active] = rng.permutation(drawn[: channels - active.size])
     seen = skill * scores + np.sqrt(1 - skill**2) * rng.standard_normal(channels)
-    return np.sort(np.argpartition(seen, channels - count)[channels - count :]) if count else np.zeros(0, np.int64)
-
-
-def _reads(replay: Replay, places: BundlePlaces, bundles: npt.NDArray[np.int64]) -> Reads:
-    if not bundles.size:
-        return Reads()
-    plan = replay.planner.plan(*places.find(bundles), places.bundle_bytes)
-    return Reads(
-        bundles=bundles.size, useful_bytes=plan.useful_bytes, requests=plan.requests, read_bytes=plan.read_bytes
-    )
-
-
-def _scaled(reads: Reads, by: float) -> Reads:
-    return Reads().plus(reads, by)
+    if not count:
+        return NOTHING
+    cut = channels - count
+    guessed: Bundles = np.sort(np.argpartition(seen, cut)[cut:])
+    return guessed

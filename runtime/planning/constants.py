@@ -44,7 +44,9 @@ GATHER_READ_S = 12e-6
 GATHER_BUNDLE_S = 2e-6
 # How far predictions of the next layer group see, as the correlation with what is selected then, of what the cache
 # lacks: by kind of input, where the group is the next layer (SmolLM2-135M, top-k at 50 %, docs/decisions/0015)...
-PRELOAD_SKILL: Mapping[InputKind, float] = MappingProxyType({"qkv": 0.65, "gate_up": 0.65, "o": 0.45, "down": 0.13})
+PRELOAD_SKILL: Mapping[InputKind, float] = MappingProxyType(
+    {"qkv": 0.65, "gate_up": 0.65, "o": 0.45, "down": 0.13, "gate": 0.75, "neuron": 0.75}
+)
 # ...and by the layers of a group, of inputs that read the residual stream: what is left of that.
 SKILL_LEFT: Mapping[int, float] = MappingProxyType({1: 1.0, 2: 0.88, 4: 0.76, 8: 0.65})
 

@@ -24,6 +24,7 @@ LAYOUTS = {
     "gates": LayoutChoice("gate-first", 1),
     "neurons": LayoutChoice("neuron", 1),
 }
+SOME_ROOM = 100_000
 HALF = StatedSelections(dict.fromkeys(("qkv", "o", "gate_up", "down", "gate", "neuron"), 0.5))
 
 
@@ -96,15 +97,31 @@ def test_an_exact_run_reads_what_may_not_stay_and_nothing_in_vain(manifests: dic
     assert p.demanded_bytes + p.preloaded_bytes == pytest.approx(missing)
 
 
+def test_a_group_reads_for_its_later_layers_what_its_first_ones_miss(manifests: dict[str, Manifest]) -> None:
+    """As far as there is room: what their visits then find is no demand."""
+    setting = setting_of(manifests["groups"])
+    smallest, _ = ceiling_range(ledger_of(setting))
+    padding = _padding(setting, smallest)
+    full, roomy = (
+        plan_active_run(replace(setting, demands=replace(setting.demands, kv_bytes=padding - room)), smallest)
+        for room in (0, SOME_ROOM)
+    )
+    assert full.prediction.preload_hit_rate == 0
+    assert roomy.prediction.preload_hit_rate > 0
+    grouped = next(use for use in roomy.uses if use.role == "attn_qkv")
+    assert grouped.demand.bundles < grouped.active - grouped.hits
+
+
 def test_preloads_replace_demands_by_what_they_guess_right(manifests: dict[str, Manifest]) -> None:
     plain = setting_of(manifests["groups"])
     smallest, _ = ceiling_range(ledger_of(plain))
-    tight = replace(plain, demands=replace(plain.demands, kv_bytes=_padding(plain, smallest)))
+    tight = replace(plain, demands=replace(plain.demands, kv_bytes=_padding(plain, smallest) - SOME_ROOM))
     without, preloaded = (
         plan_active_run(replace(tight, preload_share=share), smallest).prediction for share in (0.0, 1.0)
     )
-    assert without.preloaded_bytes == without.preload_hit_rate == 0
-    assert preloaded.preload_hit_rate > 0
+    assert without.preloaded_bytes == 0
+    assert preloaded.preloaded_bytes > 0
+    assert preloaded.preload_hit_rate > without.preload_hit_rate
     assert preloaded.demanded_bytes < without.demanded_bytes
 
 

@@ -88,10 +88,10 @@ def test_the_fastest_of_layouts_and_preloads_comes_first() -> None:
     def predict(place: int, _sparsity: float, preload: PreloadKind, share: float) -> ActiveRun:
         return cast(ActiveRun, _Run(seconds[place, preload] + share / 10))
 
-    found = search(0.5, 1.5, [True, True], predict)
+    found = search(0.5, 1.5, ["scaled", "scaled"], predict)
     assert (found[0].place, found[0].preload, found[0].preload_share) == (1, "scaled", 0.25)
     assert [way.token_s for way in found] == sorted(way.token_s for way in found)
-    assert all(way.preload == "none" for way in search(0.5, 1.5, [False], predict))
+    assert all(way.preload == "none" for way in search(0.5, 1.5, ["none"], predict))
 
 
 def test_what_does_not_fit_is_left_out_and_told_where_nothing_fits() -> None:
@@ -100,6 +100,6 @@ def test_what_does_not_fit_is_left_out_and_told_where_nothing_fits() -> None:
             raise ValueError("--ram is too small")
         return cast(ActiveRun, _Run(1.0))
 
-    assert {way.place for way in search(0.5, 1.5, [False, False], predict)} == {1}
+    assert {way.place for way in search(0.5, 1.5, ["none", "none"], predict)} == {1}
     with pytest.raises(ValueError, match="too small"):
-        search(0.5, 1.5, [False], predict)
+        search(0.5, 1.5, ["none"], predict)

@@ -43,6 +43,15 @@ def test_tokens_select_their_share_and_the_same_every_time() -> None:
     assert stated.visits("qkv", 0, 8, 1)[0].tolist() == list(range(8))
 
 
+@pytest.mark.parametrize(("kind", "shared"), [("qkv", (0.73, 0.67, 0.64, 0.62)), ("o", (0.5, 0.5, 0.5, 0.5))])
+def test_layers_that_read_the_residual_stream_select_alike(kind: InputKind, shared: tuple[float, ...]) -> None:
+    stated = StatedSelections({kind: 0.5})
+    of_layer = [[set(ids.tolist()) for ids in stated.visits(kind, layer, 576, 8)] for layer in range(7, 12)]
+    for apart, expected in enumerate(shared, 1):
+        both = [len(a & b) / 288 for a, b in zip(of_layer[0], of_layer[apart], strict=True)]
+        assert np.mean(both) == pytest.approx(expected, abs=0.04)
+
+
 @pytest.fixture
 def trace(tmp_path: Path) -> Path:
     header = TraceHeader(

@@ -125,7 +125,7 @@ def measure_demands(
     return Demands(
         processes=processes,
         kv_bytes=kv_cache_bytes(spec, options.context),
-        activation_bytes=activation_bytes(spec, CHUNK, options.threads, options.context)
+        activation_bytes=activation_bytes(manifest, CHUNK, options.threads, options.context)
         + bundle_buffer_bytes(manifest, CHUNK, options.threads)
         + _evaluation_bytes(manifest, options, lab)
         + _predictor_bytes(options),

@@ -12,11 +12,13 @@ from tidemill.actors.compute.kernels.linear_parts import (
     joined_weights,
 )
 from tidemill.storage.decoder_spec import DecoderSpec
+from tidemill.storage.manifest import Manifest
 
 F32 = npt.NDArray[np.float32]
 
 
-def _shapes(spec: DecoderSpec, chunk: int, threads: int, context: int) -> dict[str, tuple[int, ...]]:
+def _shapes(manifest: Manifest, chunk: int, threads: int, context: int) -> dict[str, tuple[int, ...]]:
+    spec, layout = manifest.decoder, manifest.layout
     attention = attention_scratch_floats(spec.head_count // spec.kv_head_count, spec.head_size, context)
     return {
         "residual": (chunk, spec.hidden_size),
@@ -24,8 +26,8 @@ def _shapes(spec: DecoderSpec, chunk: int, threads: int, context: int) -> dict[s
         "branch": (chunk, spec.hidden_size),
         "qkv": (chunk, spec.qkv_size),
         "attended": (chunk, spec.q_size),
-        "sums": (MLP_PARTS, chunk, spec.hidden_size),
-        "neurons": (MLP_PARTS, 3 * max(NEURON_BLOCK, JOINED_NEURONS) * chunk),
+        "sums": (MLP_PARTS, chunk if layout != "input-channel" else 0, spec.hidden_size),
+        "neurons": (MLP_PARTS, 3 * max(NEURON_BLOCK, JOINED_NEURONS) * chunk if layout == "dense" else 0),
         "attention": (threads, attention),
         "logits": (1, spec.vocab_size),
         "ones": (KEY_BLOCK,),
@@ -41,22 +43,23 @@ def _vector_floats(spec: DecoderSpec) -> int:
     return spec.layer_count * (norms + biases) + hidden
 
 
-def activation_bytes(spec: DecoderSpec, chunk: int, threads: int, context: int) -> int:
+def activation_bytes(manifest: Manifest, chunk: int, threads: int, context: int) -> int:
     """Bytes of all buffers, and of norms and biases kept as f32."""
-    buffers = sum(int(np.prod(shape)) for shape in _shapes(spec, chunk, threads, context).values())
-    return 4 * (buffers + _vector_floats(spec))
+    buffers = sum(int(np.prod(shape)) for shape in _shapes(manifest, chunk, threads, context).values())
+    return 4 * (buffers + _vector_floats(manifest.decoder))
 
 
 class Activations:
-    def __init__(self, spec: DecoderSpec, chunk: int, threads: int, context: int) -> None:
-        buffers = {name: np.zeros(shape, np.float32) for name, shape in _shapes(spec, chunk, threads, context).items()}
+    def __init__(self, manifest: Manifest, chunk: int, threads: int, context: int) -> None:
+        shapes = _shapes(manifest, chunk, threads, context)
+        buffers = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
         self.residual: F32 = buffers["residual"]
         self.normed: F32 = buffers["normed"]
         self.branch: F32 = buffers["branch"]  # what attention or MLP add
         self.qkv: F32 = buffers["qkv"]
         self.attended: F32 = buffers["attended"]
-        self.sums: F32 = buffers["sums"]  # of the down projection; zero between layers
-        self.neurons: F32 = buffers["neurons"]  # gates, ups and their products, of one block of neurons per part
+        self.sums: F32 = buffers["sums"]  # of the down projection by neurons; zero between layers
+        self.neurons: F32 = buffers["neurons"]  # gates, ups and their products, of one block of an extent per part
         self.attention: F32 = buffers["attention"]  # per thread
         self.logits: F32 = buffers["logits"]
         self.ones: F32 = buffers["ones"]

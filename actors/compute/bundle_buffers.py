@@ -21,11 +21,7 @@ def _sizes(manifest: Manifest, chunk: int, threads: int) -> dict[str, tuple[int,
     inner = any(table.role in ("mlp_in", "mlp_updown") for table in tables)
     row = max(CHANNEL_COLUMNS * JOINED_CHANNELS, 8 * 3 * hidden)  # weights
     return {
-        "factors": (
-            max((len(table.segments) for table in by_channel), default=0),
-            chunk,
-            max((table.channel_count for table in by_channel), default=0),
-        ),
+        "factors": (chunk * max((len(table.segments) * table.channel_count for table in by_channel), default=0),),
         "gathered": (threads, 3 * chunk * JOINED_CHANNELS if by_channel else 0),
         "sums": (max(SUMS_FLOATS, MLP_PARTS * chunk * BLOCK) if by_channel else 0,),
         "gate_up": (chunk, (2 if by_channel else 1) * ff if inner else 0),
@@ -42,13 +38,18 @@ def bundle_buffer_bytes(manifest: Manifest, chunk: int, threads: int) -> int:
 class BundleBuffers:
     def __init__(self, manifest: Manifest, chunk: int, threads: int) -> None:
         buffers = {name: np.zeros(shape, np.float32) for name, shape in _sizes(manifest, chunk, threads).items()}
-        self.factors: F32 = buffers["factors"]  # of each operator of an input: [operators, positions, channels]
         self.gathered: F32 = buffers["gathered"]
         self.gate_up: F32 = buffers["gate_up"]  # gates and then ups, or gates alone
         self.hidden: F32 = buffers["hidden"]
         self.neurons: F32 = buffers["neurons"]
+        self._factors = buffers["factors"]
         self._sums = buffers["sums"]
         self._joined = buffers["joined"]
+
+    def factors_of(self, segments: int, batch: int, channels: int) -> F32:
+        """Of each operator of an input, [segments, batch, channels]; what they hold is left from before."""
+        factors: F32 = self._factors[: segments * batch * channels].reshape(segments, batch, channels)
+        return factors
 
     def window(self, batch: int, width: int) -> int:
         """How many columns of an output row are summed at a time."""

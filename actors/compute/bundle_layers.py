@@ -70,7 +70,8 @@ class BundleLayers:
         sizes = self._segments[table_id]
         if self.tap is not None:
             self.tap.see(kind, layer, x)
-        channels, selected = self._choose(kind, layer, x, len(sizes))
+        channels, factors = self._choose(kind, layer, x, len(sizes))
+        selected = self._policy_of(kind) is not None
         values = x[0] if selected and len(x) == 1 and kind in OF_THE_RESIDUAL_STREAM else None
         bundles = table.bundles_of(channels, layer).astype(np.uint32)
         places = _offsets((yield BundlesNeeded(table_id, layer, bundles, selected, values)))
@@ -81,7 +82,7 @@ class BundleLayers:
             end = min(begin + window, width)
             sums = buffers.sums_of(batch, end - begin)
             bundle_linear.add_channels(
-                self._views[table.kind], self._words, places, channels, 0, len(channels), sizes, buffers.factors,
+                self._views[table.kind], self._words, places, channels, 0, len(channels), sizes, factors,
                 batch, buffers.joined(table.kind), buffers.gathered, sums, begin, end, self._threads,
             )  # fmt: skip
             bundle_linear.close_parts(sums, out[:, begin:end])
@@ -107,8 +108,9 @@ class BundleLayers:
         table_id = self._manifest.get_table("mlp" if gates is None else "mlp_updown", layer)
         table = self._manifest.tables[table_id]
         mask = None
-        if self.policy is not None and kind in self.policy.kinds:
-            chosen = self.policy.select(layer, kind, normed if gates is None else gates)
+        policy = self._policy_of(kind)
+        if policy is not None:
+            chosen = policy.select(layer, kind, normed if gates is None else gates)
             self._count(chosen)
             mask = chosen.masks[0]
         neurons = np.flatnonzero(mask.any(axis=0)) if mask is not None else np.arange(table.channel_count)
@@ -132,18 +134,23 @@ class BundleLayers:
         gate_kernels.activate_gates(gates, self._gelu)
         self.kernel_ns += perf_counter_ns() - begun
 
-    def _choose(self, kind: InputKind, layer: int, x: F32, segments: int) -> tuple[I64, bool]:
-        """The channels that some operator needs at some position, rising; each operator's factors go to the buffer."""
-        factors, batch = self._buffers.factors, len(x)
-        if self.policy is None or kind not in self.policy.kinds:
-            factors[:segments, :batch, : x.shape[1]] = x
-            return np.arange(x.shape[1]), False
-        chosen = self.policy.select(layer, kind, x)
+    def _policy_of(self, kind: InputKind) -> SelectionPolicy | None:
+        return self.policy if self.policy is not None and kind in self.policy.kinds else None
+
+    def _choose(self, kind: InputKind, layer: int, x: F32, segments: int) -> tuple[I64, F32]:
+        """The channels that some operator needs at some position, rising, and each operator's factors for them."""
+        policy = self._policy_of(kind)
+        if policy is None:
+            factors = self._buffers.factors_of(segments, *x.shape)
+            factors[:] = x
+            return np.arange(x.shape[1]), factors
+        chosen = policy.select(layer, kind, x)
         self._count(chosen)
         channels = chosen.union().astype(np.int64)
+        factors = self._buffers.factors_of(segments, len(x), len(channels))
         for segment, mask in enumerate(chosen.masks):
-            np.multiply(x[:, channels], mask[:, channels], out=factors[segment, :batch, : len(channels)])
-        return channels, True
+            np.multiply(x[:, channels], mask[:, channels], out=factors[segment])
+        return channels, factors
 
     def _count(self, chosen: Selected) -> None:
         if self._densities is not None:

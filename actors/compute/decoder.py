@@ -66,7 +66,7 @@ class Decoder:
         self._kv = KVCache(self.spec, context)
         # Kernels use a buffer for each thread that numba may run them on, which is `threads` in an actor's process.
         most_threads = max(threads, numba.config.NUMBA_NUM_THREADS)
-        self._buffers = Activations(self.spec, chunk, most_threads, context)
+        self._buffers = Activations(manifest, chunk, most_threads, context)
         self.extents = ExtentLayers(manifest, arena, placement, self._buffers, masking=masking, threads=threads)
         self._bundles: BundleLayers | None = None
         if manifest.layout != "dense":

@@ -6,10 +6,11 @@ BIN := $(VENV)/bin
 MODEL ?= smollm2-135m
 RAM ?= 400MiB
 BENCH ?= --ceilings none,$(RAM)
+ACTIVE ?= --help
 PROMPT ?= Once upon a time, in a village by the sea, there lived
 SOURCES := runtime actors storage benchmarks tests
 
-.PHONY: demo test check bench format clean
+.PHONY: demo test check bench bench-active format clean
 
 # Everything pinned: constraints.txt names the exact version of each package.
 $(VENV)/run.stamp: pyproject.toml constraints.txt
@@ -44,6 +45,10 @@ check: $(VENV)/dev.stamp
 bench: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/decode_vs_peers.py --model $(MODEL) $(BENCH)
+
+# ACTIVE=... names the model, its conversions and what is compared: see benchmarks/README.md.
+bench-active: $(VENV)/bench.stamp
+	$(BIN)/python benchmarks/active_weights.py $(ACTIVE)
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff format $(SOURCES)

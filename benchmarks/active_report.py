@@ -15,7 +15,7 @@ PARTS = (("stall_s", "waits for the drive"), ("compute_s", "computes"), ("manage
 def as_table(summaries: Sequence[ActiveSummary], note: str) -> Table:
     table = Table(
         "ceiling", "reads", "variant", "s/token (min to max)", "× exact", "× mmap", "hits", "ahead", "waited", "MB",
-        "requests", "run", "stall", "compute", "rest",
+        "requests", "KB each", "wanted", "stall", "compute", "rest",
         title=f"active weights{': ' if note else ''}{note}", box=None, pad_edge=False,
     )  # fmt: skip
     for row in summaries:
@@ -79,12 +79,14 @@ def plot_ablation(summaries: Sequence[ActiveSummary], path: Path, note: str) -> 
 def _cells(row: ActiveSummary) -> list[str]:
     found = row.medians
     shares = [found[name] for name in ("hit_ratio", "preloaded_ratio", "demanded_ratio")]
-    read, requests, run = found["bytes_per_token"], found["requests_per_token"], found["bundles_per_request"]
+    read, requests, run = found["bytes_per_token"], found["requests_per_token"], found["request_bytes"]
+    wanted = found["wanted_byte_ratio"]
     return [
         *("-" if share is None else f"{share:.0%}" for share in shares),
         "-" if read is None else f"{read / 1e6:.0f}",
         "-" if requests is None else f"{requests:.0f}",
-        "-" if run is None else f"{run:.1f}",
+        "-" if run is None else f"{run / 1e3:.0f}",
+        "-" if wanted is None else f"{wanted:.0%}",
         *("-" if found[name] is None else f"{found[name]:.3f}" for name, _ in PARTS),
     ]
 

@@ -49,18 +49,26 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """Of single bundles: `hit_ratio` of those that were computed with lay in DRAM, `preloaded_ratio` had been read
-    ahead, the rest, `demanded_ratio`, was waited for. `since`: the first decoded token, or the opening of the model:
-    then the prompt, which misses everything once, counts too."""
+    """Of single bundles: `hit_ratio` of those that a step computed with lay in DRAM, `preloaded_ratio` had been read
+    ahead, the rest, `demanded_ratio`, was waited for; `wasted_ratio` were read ahead in vain, beside them. Requests and
+    bytes are of a token, reads ahead included; `wanted_byte_ratio` of what was read is what was asked for, the rest lay
+    between; `request_bytes` is how long a request is. `preload_tokens`: during which the brake let preloads pass."""
 
-    since: str
     hit_ratio: float | None
     preloaded_ratio: float | None
     demanded_ratio: float | None
-    preload_useful_bytes: float | None
+    wasted_ratio: float | None
+    requests: float | None
+    read_bytes: float | None
+    wanted_bytes: float | None
+    wanted_byte_ratio: float | None
+    request_bytes: float | None
+    computed_weight_ratio: float | None  # of the layers' weights, what decoded tokens computed with
+    preload_useful_bytes: float | None  # of the whole run
     preload_wasted_bytes: float | None
-    wanted_byte_ratio: float | None  # of what was read, what was asked for
-    cached_share: float | None
+    preload_cancelled_bytes: float | None
+    preload_tokens: float | None
+    cached_share: float | None  # of all bundles' bytes, what the arena may keep
 
 
 class ActiveRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,8 +93,8 @@ class ActiveRow(msgspec.Struct, frozen=True, kw_only=True):
     peak_bytes: int | None
     bytes_per_token: float | None
     requests_per_token: float | None
-    bundles_per_request: float | None  # how long runs are: bundles that one request brought
     stall_s: float | None
+    round_trip_s: float | None  # of the stall: with no read under way
     compute_s: float | None
     management_s: float | None
     drive_bytes_per_s: float | None
@@ -110,12 +118,8 @@ class ActiveSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 MEDIANS = (
-    "ttft_s", "equal_tokens", "peak_bytes", "bytes_per_token", "requests_per_token", "bundles_per_request", "stall_s",
+    "ttft_s", "equal_tokens", "peak_bytes", "bytes_per_token", "requests_per_token", "stall_s", "round_trip_s",
     "compute_s", "management_s", "drive_bytes_per_s",
-)  # fmt: skip
-COUNT_MEDIANS = (
-    "hit_ratio", "preloaded_ratio", "demanded_ratio", "preload_useful_bytes", "preload_wasted_bytes",
-    "wanted_byte_ratio", "cached_share",
 )  # fmt: skip
 
 
@@ -142,9 +146,9 @@ def active_row(
         equal_tokens=count_equal(decoded.token_ids, expected) if decoded and expected else None,
         peak_bytes=run.peak_bytes,
         bytes_per_token=decoded.bytes_read_per_token if decoded else None,
-        requests_per_token=_number(summary, "flash_reads_per_token"),
-        bundles_per_request=_number(summary, "bundles_per_read"),
+        requests_per_token=_number(summary, "reads_per_token"),
         stall_s=decoded.stall_s_per_token if decoded else None,
+        round_trip_s=_number(summary, "round_trip_s_per_token"),
         compute_s=decoded.compute_s_per_token if decoded else None,
         management_s=decoded.management_s_per_token if decoded else None,
         drive_bytes_per_s=point.throttle_bytes_per_s or run.drive_bytes_per_s,
@@ -154,22 +158,28 @@ def active_row(
 
 
 def _counts(summary: Json) -> Counts | None:
-    decoding, opened = summary.get("decode_bundles"), summary.get("bundles")
-    found = decoding if isinstance(decoding, Mapping) else opened
-    if not isinstance(found, Mapping) or not found.get("used"):
+    bundles, active = summary.get("bundles"), summary.get("active")
+    if not isinstance(bundles, Mapping):
         return None
-    used, hits, ahead = (_number(found, name) or 0.0 for name in ("used", "hits", "preload_hits"))
-    read = _number(summary, "bytes_read")
-    useful = _number(opened, "useful_flash_bytes") if isinstance(opened, Mapping) else None
+    told: Json = active if isinstance(active, Mapping) else {}
+    used, *parts = (_number(bundles, name) for name in ("used", "hits", "preload_hits", "wasted"))
+    hits, ahead, wasted = (part / used if used and part is not None else None for part in parts)
     return Counts(
-        since="decode" if found is decoding else "opening",
-        hit_ratio=hits / used,
-        preloaded_ratio=ahead / used,
-        demanded_ratio=1 - (hits + ahead) / used,
-        preload_useful_bytes=_number(found, "preload_useful_bytes"),
-        preload_wasted_bytes=_number(found, "preload_wasted_bytes"),
-        wanted_byte_ratio=useful / read if useful is not None and read else None,
-        cached_share=_number(opened, "cached_share") if isinstance(opened, Mapping) else None,
+        hit_ratio=hits,
+        preloaded_ratio=ahead,
+        demanded_ratio=None if hits is None or ahead is None else 1 - hits - ahead,
+        wasted_ratio=wasted,
+        requests=_number(told, "requests_per_token"),
+        read_bytes=_number(told, "read_bytes_per_token"),
+        wanted_bytes=_number(told, "useful_bytes_per_token"),
+        wanted_byte_ratio=_number(told, "useful_ratio"),
+        request_bytes=_number(told, "mean_run_bytes"),
+        computed_weight_ratio=_number(told, "computed_weight_share"),
+        preload_useful_bytes=_number(bundles, "preload_useful_bytes"),
+        preload_wasted_bytes=_number(bundles, "preload_wasted_bytes"),
+        preload_cancelled_bytes=_number(bundles, "preload_cancelled_bytes"),
+        preload_tokens=_number(bundles, "preload_tokens"),
+        cached_share=_number(bundles, "cached_share"),
     )
 
 
@@ -182,7 +192,7 @@ def summarise(rows: Sequence[ActiveRow], exact: Sequence[ActiveRow], mmap: Seque
     """`rows` are the rounds of one variant at one point of one batch, `exact` and `mmap` the others' there."""
     medians = {name: _median([getattr(row, name) for row in rows]) for name in MEDIANS}
     counts = [row.bundles for row in rows if row.bundles]
-    medians |= {name: _median([getattr(found, name) for found in counts]) for name in COUNT_MEDIANS}
+    medians |= {name: _median([getattr(found, name) for found in counts]) for name in Counts.__struct_fields__}
     return ActiveSummary(
         where=rows[0].where,
         ceiling_share=rows[0].ceiling_share,

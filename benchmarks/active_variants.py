@@ -13,7 +13,11 @@ from tidemill.storage.manifest import ModelLayout
 
 SetName = Literal["policies", "groups", "cache", "preload", "orders"]
 SETS: tuple[SetName, ...] = get_args(SetName)
-PRELOADS = ("none", "scaled", "cross-layer", "previous-token", "popularity")
+PRELOADS = {  # of each policy; the first after none is the one that is meant for it
+    "topk": ("none", "scaled", "cross-layer", "previous-token", "popularity"),
+    "gate": ("none", "look-ahead", "previous-token", "popularity"),
+    "neuron": ("none", "look-ahead", "previous-token", "popularity"),
+}
 RESIDENCIES = ("lfu", "lru", "window", "none")
 LAYOUT_OF: dict[str, ModelLayout] = {"topk": "input-channel", "gate": "gate-first", "neuron": "neuron"}
 
@@ -64,12 +68,12 @@ class Variant:
         return (*flags, "--preload", self.preload) if self.preload != "none" else tuple(flags)
 
 
-def plan_variants(sets: Iterable[SetName], sparsities: Sequence[float], preload: str, group: int) -> list[Variant]:
-    """`preload` and `group` (layers that lie together) are what topk takes where a set does not vary it; sets other
-    than `policies` take the first sparsity."""
+def plan_variants(sets: Iterable[SetName], sparsities: Sequence[float], group: int) -> list[Variant]:
+    """`group`: layers that lie together where a set does not vary them. Sets other than `policies` take the first
+    sparsity; nothing is read ahead where a set does not vary that."""
     merged: dict[Variant, set[SetName]] = {}
     for name in sets:
-        for variant in _SETS[name](sparsities, preload, f"ic{group}"):
+        for variant in _SETS[name](sparsities, f"ic{group}"):
             merged.setdefault(variant, set()).add(name)
     return [replace(variant, sets=frozenset(names)) for variant, names in merged.items()]
 
@@ -81,34 +85,32 @@ def plan_batches(variants: Sequence[Variant], keep: int) -> list[list[Conversion
     return [needed[start : start + keep] for start in range(0, len(needed), keep)]
 
 
-def _policies(sparsities: Sequence[float], preload: str, conversion: str) -> list[Variant]:
-    found = []
-    for sparsity in sparsities:
-        found.append(Variant("topk", sparsity, conversion, preload=preload))
-        found += [Variant(policy, sparsity, policy) for policy in ("gate", "neuron")]
-    return found
+def _policies(sparsities: Sequence[float], topk: str) -> list[Variant]:
+    places = (("topk", topk), ("gate", "gate"), ("neuron", "neuron"))
+    return [Variant(policy, sparsity, place) for sparsity in sparsities for policy, place in places]
 
 
-def _groups(sparsities: Sequence[float], preload: str, conversion: str) -> list[Variant]:
+def _groups(sparsities: Sequence[float], topk: str) -> list[Variant]:
     """Layers that lie together, with and without reading ahead."""
     return [
         Variant("topk", sparsities[0], f"ic{group}", preload=kind)
         for group in (1, 2, 4, 8)
-        for kind in dict.fromkeys(("none", preload))
+        for kind in PRELOADS["topk"][:2]
     ]
 
 
-def _cache(sparsities: Sequence[float], preload: str, conversion: str) -> list[Variant]:
-    """What stays in DRAM, with nothing read ahead."""
-    places = (("topk", conversion), ("gate", "gate"), ("neuron", "neuron"))
+def _cache(sparsities: Sequence[float], topk: str) -> list[Variant]:
+    """What stays in DRAM."""
+    places = (("topk", topk), ("gate", "gate"), ("neuron", "neuron"))
     return [Variant(policy, sparsities[0], place, kind) for policy, place in places for kind in RESIDENCIES]
 
 
-def _preload(sparsities: Sequence[float], preload: str, conversion: str) -> list[Variant]:
-    return [Variant("topk", sparsities[0], conversion, preload=kind) for kind in PRELOADS]
+def _preload(sparsities: Sequence[float], topk: str) -> list[Variant]:
+    places = (("topk", topk), ("gate", "gate"), ("neuron", "neuron"))
+    return [Variant(policy, sparsities[0], place, preload=k) for policy, place in places for k in PRELOADS[policy]]
 
 
-def _orders(sparsities: Sequence[float], preload: str, conversion: str) -> list[Variant]:
+def _orders(sparsities: Sequence[float], topk: str) -> list[Variant]:
     names = [found.name for found in CONVERSIONS if found.layout != "input-channel"]
     return [Variant(name.partition("-")[0], sparsities[0], name) for name in names]
 

@@ -5,9 +5,9 @@
 
 Sets (--sets), each measured at every throttle; all but `policies` at --ablation-ceilings and the first --sparsity:
   policies   topk, gate and neuron at every ceiling and sparsity
-  groups     topk with 1, 2, 4 and 8 layers of a channel side by side, read ahead and not
+  groups     topk with 1, 2, 4 and 8 layers of a channel side by side, reading ahead and not
   cache      what stays in DRAM: lfu, lru, window, none
-  preload    what topk reads ahead: nothing, or by each policy
+  preload    what is read ahead: nothing, or by each policy
   orders     neurons in the source's order, by frequency, by co-activation
 
 Conversions are looked for in --store by name (ic4, gate, neuron-co …) and made of --source where they are missing,
@@ -38,7 +38,7 @@ from rich.console import Console
 from benchmarks import plot
 from benchmarks.active_report import as_table, plot_ablation, plot_speed
 from benchmarks.active_rows import EXACT, ActiveRow, ActiveTidemill, Where, active_row, summarise_all
-from benchmarks.active_variants import PRELOADS, SETS, Conversion, SetName, Variant, plan_batches, plan_variants
+from benchmarks.active_variants import SETS, Conversion, SetName, Variant, plan_batches, plan_variants
 from benchmarks.contenders import Contender, LlamaCpp, Task
 from benchmarks.conversion_store import ConversionStore, Material
 from benchmarks.decode_vs_peers import (
@@ -200,8 +200,7 @@ def _parse() -> argparse.Namespace:
     add("--llama-python", default=sys.executable, help="a Python that has llama_cpp")
     add("--sets", default="policies", help=f"of {','.join(SETS)}; all: all of them")
     add("--sparsity", default="0.5,0.7")
-    add("--preload", choices=PRELOADS, default="scaled", help="what topk reads ahead where no set varies it")
-    add("--group", type=int, choices=(1, 2, 4, 8), default=4, help="layers side by side where no set varies them")
+    add("--group", type=int, choices=(1, 2, 4, 8), default=4, help="topk's layers side by side; `groups` has all")
     add("--ceilings", default="0.5,0.35,0.25", help="sizes, shares of the model's size in F16, or none")
     add("--ablation-ceilings", default="0.5")
     add("--throttle", default="none", help="of reads: none,0.8GB/s")
@@ -228,7 +227,7 @@ def _parse() -> argparse.Namespace:
 def main() -> None:
     arguments = _parse()
     sparsities = [float(text) for text in arguments.sparsity.split(",")]
-    variants = plan_variants(cast("list[SetName]", arguments.sets), sparsities, arguments.preload, arguments.group)
+    variants = plan_variants(cast("list[SetName]", arguments.sets), sparsities, arguments.group)
     measured = Measured(arguments.out)
     try:
         model = open_model(arguments.exact)

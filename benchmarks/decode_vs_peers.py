@@ -75,8 +75,12 @@ class Model:
 def open_model(name: str) -> Model:
     directory = resolve_model(name)
     config = directory / "config.json"
-    widened = json.loads(config.read_bytes()).get("widened") if config.exists() else None
-    note = f"a widened model, {widened['ratio']} × {widened['source']}: its size, not its answers" if widened else ""
+    said = json.loads(config.read_bytes()) if config.exists() else {}
+    note = ""
+    if widened := said.get("widened"):
+        note = f"a widened model, {widened['ratio']} × {widened['source']}: its size, not its answers"
+    if synthetic := said.get("synthetic"):
+        note = f"a synthetic model of random weights, {synthetic['ratio']} × the sizes of {synthetic['shape']}"
     return Model(directory, load_manifest(directory), note)
 
 

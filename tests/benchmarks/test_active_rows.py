@@ -17,7 +17,7 @@ from benchmarks.active_variants import plan_variants
 from benchmarks.measure import Run
 from tests.benchmarks.fake_runs import POINT, run_of
 
-VARIANT = plan_variants(["policies"], [0.5], "scaled", 4)[0]
+VARIANT = plan_variants(["policies"], [0.5], 4)[0]
 BUNDLES = {"used": 100, "hits": 60, "preload_hits": 30, "wasted": 5, "useful_flash_bytes": 500, "cached_share": 0.4}
 
 
@@ -48,19 +48,15 @@ def row(contender: str, seconds: float, number: int = 0, batch: str = "ic4") -> 
 
 
 def test_shares_are_of_the_bundles_that_were_computed_with() -> None:
-    found = active_row(where("a"), VARIANT, POINT, 1000, said({"bundles": BUNDLES, "bytes_read": 1000}), ()).bundles
-    assert found is not None
-    assert (found.since, found.hit_ratio, found.preloaded_ratio) == ("opening", 0.6, 0.3)
-    assert found.demanded_ratio == pytest.approx(0.1)
-    assert (found.wanted_byte_ratio, found.cached_share) == (0.5, 0.4)
-    assert found.preload_wasted_bytes is None
-
-
-def test_counts_of_decoding_alone_are_preferred() -> None:
-    summary = {"bundles": BUNDLES, "decode_bundles": {"used": 10, "hits": 9, "preload_hits": 0}}
-    found = active_row(where("a"), VARIANT, POINT, 1000, said(summary), ()).bundles
-    assert found is not None
-    assert (found.since, found.hit_ratio) == ("decode", 0.9)
+    summary = {"bundles": BUNDLES, "active": {"useful_ratio": 0.5, "requests_per_token": 7}, "reads_per_token": 9}
+    found = active_row(where("a"), VARIANT, POINT, 1000, said(summary), ())
+    assert found.requests_per_token == 9
+    counts = found.bundles
+    assert counts is not None
+    assert (counts.hit_ratio, counts.preloaded_ratio, counts.wasted_ratio) == (0.6, 0.3, 0.05)
+    assert counts.demanded_ratio == pytest.approx(0.1)
+    assert (counts.wanted_byte_ratio, counts.requests, counts.cached_share) == (0.5, 7, 0.4)
+    assert counts.preload_wasted_bytes is None
 
 
 def test_what_a_run_does_not_say_is_none() -> None:

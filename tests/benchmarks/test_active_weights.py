@@ -21,9 +21,9 @@ pytestmark = pytest.mark.system
 
 def measure(directory: Path) -> tuple[list[dict[str, object]], str]:
     command = [sys.executable, str(PROGRAM), "--exact", str(directory / "small"), "--source", str(directory / "t.gguf")]
-    command += ["--calibrated", str(directory / "small"), "--store", str(directory / "store"), "--sets", "groups"]
+    command += ["--calibrated", str(directory / "small"), "--store", str(directory / "store"), "--sparsity", "0.5"]
     command += ["--ceilings", "none", "--ablation-ceilings", "none", "--tokens", "2", "--prompt-tokens", "4"]
-    command += ["--rounds", "1", "--keep", "4", "--preload", "none", "--label", "test"]
+    command += ["--rounds", "1", "--keep", "4", "--label", "test"]
     command += ["--out", str(directory / "out.jsonl")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"})
     assert done.returncode == 0, done.stderr
@@ -37,15 +37,15 @@ def test_runs_are_measured_once_and_conversions_that_were_made_are_removed(tmp_p
     convert_kept(tmp_path)
     rows, text = measure(tmp_path)
     runs = [row for row in rows if row["kind"] == "run"]
-    assert [row["outcome"] for row in runs] == ["ok"] * 5, text
-    assert [row["conversion"] for row in runs] == [None, "ic1", "ic2", "ic4", "ic8"]
-    assert [row["kind"] for row in rows].count("summary") == 5
-    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["ic2", "made-by-benchmark.json"]
+    assert [row["outcome"] for row in runs] == ["ok"] * 4, text
+    assert [row["conversion"] for row in runs] == [None, "ic4", "gate", "neuron"]
+    assert [row["kind"] for row in rows].count("summary") == 4
+    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["gate", "made-by-benchmark.json"]
     again, _ = measure(tmp_path)
-    assert [row["kind"] for row in again] == ["summary"] * 5
+    assert [row["kind"] for row in again] == ["summary"] * 4
 
 
 def convert_kept(directory: Path) -> None:
     """One that is there before stays."""
     (directory / "store").mkdir()
-    convert_model(directory / "t.gguf", directory / "store" / "ic2", choice=LayoutChoice("input-channel", 2))
+    convert_model(directory / "t.gguf", directory / "store" / "gate", choice=LayoutChoice("gate-first", 1))

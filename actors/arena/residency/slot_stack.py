@@ -1,14 +1,13 @@
 """The free slots of one size, for all tables whose bundles have that size."""
 
 import numpy as np
-import numpy.typing as npt
 
 from tidemill.actors.arena.residency.outcomes import Slots
 
 
 class SlotStack:
-    """Slots [first, first + count), taken and given back many at a time, the warmest first. A slot's generation rises
-    each time it is given back, so a reference from before is told apart from one of now."""
+    """Slots [first, first + count), taken and given back many at a time, the warmest first. What lies in them is the
+    residencies' to know; `slots.SlotPool` is for slots that have states of their own and are taken one by one."""
 
     def __init__(self, first: int, count: int) -> None:
         self.first = first
@@ -16,10 +15,6 @@ class SlotStack:
         self._free = np.arange(first + count - 1, first - 1, -1, dtype=np.int32)  # the top is at the end
         self._free_count = count
         self._is_free = np.ones(count, np.bool_)
-        self._generation = np.zeros(count, np.uint32)
-
-    def __contains__(self, slot: int) -> bool:
-        return self.first <= slot < self.first + self.count
 
     @property
     def free_count(self) -> int:
@@ -41,13 +36,8 @@ class SlotStack:
         if places.size and (places.min() < 0 or places.max() >= self.count or self._is_free[places].any()):
             raise ValueError(f"slots of [{self.first}, {self.first + self.count}) given back that were not taken")
         self._is_free[places] = True
-        self._generation[places] += np.uint32(1)
         self._free[self._free_count : self._free_count + slots.size] = slots
         self._free_count += slots.size
-
-    def generations_of(self, slots: Slots) -> npt.NDArray[np.uint32]:
-        """[n] -> [n]"""
-        return self._generation[slots.astype(np.intp) - self.first]
 
     def validate(self) -> None:
         """Raises AssertionError when the stack and the states disagree."""

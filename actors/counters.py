@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 Counters: TypeAlias = npt.NDArray[np.int64]  # [len(Counter)]
+MILLION = 1_000_000  # of shares that are counted in whole numbers
 
 
 class Counter(IntEnum):
@@ -41,6 +42,19 @@ class Counter(IntEnum):
     PRELOAD_WASTED_BYTES = 21  # and then not
     PRELOAD_CANCELLED_BYTES = 22  # given up before it was read
     PRELOAD_TOKENS = 23  # tokens of a selection during which the brake let preloads pass
+
+    # reader: of gathers alone
+    GATHER_READS = 24
+    GATHER_READ_BYTES = 25  # with what lay between
+    # compute: millionths of each operator's channels (neurons) that it computed with, summed over decoded positions
+    COMPUTED_Q = 26
+    COMPUTED_K = 27
+    COMPUTED_V = 28
+    COMPUTED_O = 29
+    COMPUTED_GATE = 30
+    COMPUTED_UP = 31
+    COMPUTED_DOWN = 32
+    SELECTED_POSITIONS = 33  # the number of those positions
 
 
 def new_counters() -> Counters:

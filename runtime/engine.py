@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import suppress
 from time import perf_counter_ns
 
-from tidemill.actors.counters import Counter
+from tidemill.actors.counters import Counter, Counters
 from tidemill.actors.messages import (
     CancelStep,
     ChannelsSelected,
@@ -23,6 +23,7 @@ from tidemill.actors.packing import pack_tokens, unpack_bits, unpack_tokens
 from tidemill.runtime.cell import Cell, open_cell
 from tidemill.runtime.events import (
     ChannelsTraced,
+    Gathers,
     GenerationEvent,
     LoadProgressed,
     PrefillProgressed,
@@ -91,6 +92,11 @@ class Engine:
     @property
     def context(self) -> int:
         return self._cell.spec.compute.context
+
+    @property
+    def bundle_plan(self) -> BundlePlan:
+        """What the arena may keep of each table."""
+        return self._cell.ledger.arena.bundles
 
     def report(self) -> EngineReport:
         return report_of(self._cell)
@@ -182,8 +188,7 @@ class Engine:
         """One step; its value is the sampled token."""
         self._step += 1
         launcher, counters = self._cell.launcher, self._cell.launcher.counters
-        begun_ns, flash_before = perf_counter_ns(), int(counters[Counter.FLASH_BYTES])
-        busy_before = int(counters[Counter.FLASH_BUSY_NS])
+        begun_ns, before = perf_counter_ns(), counters.copy()
         del self._kv_tokens[start:]
         launcher.send(RunStep(self._step, self._sequence, start, pack_tokens(token_ids), True))
         done: TokensSampled | None = None
@@ -206,12 +211,7 @@ class Engine:
             raise
         self._kv_tokens += token_ids
         (sampled,) = unpack_tokens(done.token_ids)
-        flash_bytes = int(counters[Counter.FLASH_BYTES]) - flash_before
-        busy_ns = int(counters[Counter.FLASH_BUSY_NS]) - busy_before
-        elapsed_ns = perf_counter_ns() - begun_ns
-        yield TokenGenerated(
-            sampled, elapsed_ns, done.compute_ns, done.stall_ns, flash_bytes, busy_ns, done.logits_checksum
-        )
+        yield _generated(done, sampled, perf_counter_ns() - begun_ns, counters - before)
         return sampled
 
     def _load_progress(self) -> Iterator[GenerationEvent]:
@@ -234,6 +234,25 @@ class Engine:
                 ended = isinstance(message, StepCancelled | StepFailed | TokensSampled | WindowEvaluated)
                 if ended and message.step == self._step:
                     return
+
+
+def _generated(done: TokensSampled, sampled: int, elapsed_ns: int, counted: Counters) -> TokenGenerated:
+    """`counted`: by how much the counters rose meanwhile."""
+    return TokenGenerated(
+        sampled,
+        elapsed_ns,
+        done.compute_ns,
+        done.stall_ns,
+        flash_bytes=int(counted[Counter.FLASH_BYTES]),
+        flash_reads=int(counted[Counter.FLASH_READS]),
+        flash_busy_ns=int(counted[Counter.FLASH_BUSY_NS]),
+        gathers=Gathers(
+            int(counted[Counter.GATHER_READS]),
+            int(counted[Counter.GATHER_READ_BYTES]),
+            int(counted[Counter.GATHERED_BYTES]),
+        ),
+        logits_checksum=done.logits_checksum,
+    )
 
 
 def _traced(message: ChannelsSelected) -> ChannelsTraced:

@@ -32,6 +32,15 @@ class PrefillProgressed:
 
 
 @dataclass(frozen=True, slots=True)
+class Gathers:
+    """Reads of single bundles: `read_bytes` with what lay between them, `useful_bytes` without."""
+
+    reads: int
+    read_bytes: int
+    useful_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class TokenGenerated:
     """One token, and where the time since the token before went. `elapsed_ns` is the engine's wall clock."""
 
@@ -40,7 +49,9 @@ class TokenGenerated:
     compute_ns: int
     stall_ns: int
     flash_bytes: int
+    flash_reads: int
     flash_busy_ns: int  # of elapsed_ns, with at least one read under way
+    gathers: Gathers  # of flash_reads and flash_bytes
     logits_checksum: int  # xxh3_64 of the f32 logits: what "equal bits" is checked with
 
 

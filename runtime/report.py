@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tidemill.actors.counters import Counter
+from tidemill.actors.compute.selection.operators import OPERATORS, operator_weights
+from tidemill.actors.counters import MILLION, Counter
 from tidemill.runtime.cell import Cell
+from tidemill.storage.decoder_spec import DecoderSpec
 from tidemill.storage.devices.device import LOAD_MODES
 
 
@@ -23,6 +25,8 @@ class BundleReport:
     preload_cancelled_bytes: int  # given up before they were read
     preload_tokens: int  # tokens during which preloading was allowed to go on: it is stopped where it loses time
     cached_share: float  # of all bundles' bytes, what the arena may keep
+    computed_share: Mapping[str, float] | None  # of each operator's weights, what decoded tokens computed with
+    computed_weight_share: float | None  # of all operators' together
 
     @property
     def demanded(self) -> int:
@@ -86,6 +90,7 @@ def report_of(cell: Cell) -> EngineReport:
 
 def _bundles_of(cell: Cell) -> BundleReport:
     counters = cell.launcher.counters
+    computed = _computed_shares(cell)
     return BundleReport(
         used=int(counters[Counter.BUNDLES_USED]),
         hits=int(counters[Counter.BUNDLE_HITS]),
@@ -97,4 +102,25 @@ def _bundles_of(cell: Cell) -> BundleReport:
         preload_cancelled_bytes=int(counters[Counter.PRELOAD_CANCELLED_BYTES]),
         preload_tokens=int(counters[Counter.PRELOAD_TOKENS]),
         cached_share=cell.ledger.arena.bundles.cached_share,
+        computed_share=computed,
+        computed_weight_share=None if computed is None else _weigh(computed, cell.manifest.decoder),
     )
+
+
+def _computed_shares(cell: Cell) -> Mapping[str, float] | None:
+    """None before a token was decoded under a selection."""
+    counters = cell.launcher.counters
+    positions = int(counters[Counter.SELECTED_POSITIONS])
+    if not positions:
+        return None
+    return {
+        operator: int(counters[Counter.COMPUTED_Q + i]) / MILLION / positions for i, operator in enumerate(OPERATORS)
+    }
+
+
+def _weigh(shares: Mapping[str, float], spec: DecoderSpec) -> float:
+    weights = {
+        operator: operator_weights(operator, spec.hidden_size, spec.q_size, spec.kv_size, spec.ff_size)
+        for operator in OPERATORS
+    }
+    return sum(shares[operator] * weights[operator] for operator in OPERATORS) / sum(weights.values())

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
+from tidemill.runtime.active_summary import ActiveSummary, summarise_active
+from tidemill.runtime.bottleneck import TokenTime, name_bottleneck
 from tidemill.runtime.events import TokenGenerated
 from tidemill.runtime.report import BundleReport, EngineReport
-
-SATURATED_RATIO = 0.9  # of the time with reads under way: the drive is the bound
-BOUND_RATIO = 0.5  # a cause that takes more than this share of the time is the bottleneck
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +31,11 @@ class Summary:
     decode_tokens_per_s: float | None
     bytes_read: int  # from flash between the call and the last token
     bytes_read_per_token: float | None
+    reads_per_token: float | None
     flash_bytes_per_s: float | None  # while at least one read was under way
     flash_busy_ratio: float | None  # share of decode time with at least one read under way
     stall_s_per_token: float | None
+    round_trip_s_per_token: float | None  # of the stall: with no read under way
     compute_s_per_token: float | None
     management_s_per_token: float | None  # derived: what is neither stall nor compute
     arena_bytes: int
@@ -49,6 +50,7 @@ class Summary:
     load_mode: str
     launcher: str
     bundles: BundleReport | None
+    active: ActiveSummary | None  # of models whose bundles come one by one
     bottleneck: str
     version: str
 
@@ -76,6 +78,11 @@ def summarise(outcome: Outcome, tokens: Sequence[TokenGenerated], report: Engine
     busy_ratio = sum(t.flash_busy_ns for t in later) / sum(t.elapsed_ns for t in later) if later else None
     management = [token.elapsed_ns - token.stall_ns - token.compute_ns for token in later]
     management_s = _median_s(management)
+    round_trip_s = _median_s([max(0, token.stall_ns - token.flash_busy_ns) for token in later])
+    time = TokenTime(
+        decode_s=decode_s, stall_s=stall_s, round_trip_s=round_trip_s, compute_s=compute_s, management_s=management_s,
+        flash_busy_ratio=busy_ratio or 0.0,
+    )  # fmt: skip
     return Summary(
         model=outcome.model,
         text=outcome.text,
@@ -92,9 +99,11 @@ def summarise(outcome: Outcome, tokens: Sequence[TokenGenerated], report: Engine
         decode_tokens_per_s=1 / decode_s if decode_s else None,
         bytes_read=sum(token.flash_bytes for token in tokens),
         bytes_read_per_token=median([token.flash_bytes for token in later]) if later else None,
+        reads_per_token=median([token.flash_reads for token in later]) if later else None,
         flash_bytes_per_s=report.flash_bytes / report.flash_busy_ns * 1e9 if report.flash_busy_ns else None,
         flash_busy_ratio=busy_ratio,
         stall_s_per_token=stall_s,
+        round_trip_s_per_token=round_trip_s,
         compute_s_per_token=compute_s,
         management_s_per_token=management_s,
         arena_bytes=report.arena_bytes,
@@ -109,28 +118,10 @@ def summarise(outcome: Outcome, tokens: Sequence[TokenGenerated], report: Engine
         load_mode=report.load_mode,
         launcher=report.launcher,
         bundles=report.bundles,
-        bottleneck=_bottleneck(decode_s, stall_s, compute_s, management_s, busy_ratio or 0.0),
+        active=summarise_active(report.bundles, later) if report.bundles is not None else None,
+        bottleneck=name_bottleneck(time),
         version=outcome.version,
     )
-
-
-def _bottleneck(
-    decode_s: float | None, stall_s: float | None, compute_s: float | None, rest_s: float | None, busy_ratio: float
-) -> str:
-    """A drive that never rests bounds the time, however much of it computing happens to overlap."""
-    if not decode_s or stall_s is None or compute_s is None or rest_s is None:
-        return "not measured: fewer than two tokens"
-    if busy_ratio > SATURATED_RATIO:
-        waiting = f"{stall_s / decode_s:.0%} is spent waiting for them"
-        return f"flash: reads are under way {min(busy_ratio, 1.0):.0%} of decode time, {waiting}"
-    shares = {
-        "flash: {} of decode time waits for weights to be read": stall_s / decode_s,
-        "compute: {} of decode time is spent in kernels": compute_s / decode_s,
-        "management: {} of decode time goes to messages, sampling and text": rest_s / decode_s,
-    }
-    text, share = max(shares.items(), key=lambda item: item[1])
-    hint = "" if share > BOUND_RATIO else " (no cause dominates)"
-    return text.format(f"{share:.0%}") + hint
 
 
 def _median_s(values: Sequence[int]) -> float | None:

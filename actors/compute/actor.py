@@ -28,7 +28,7 @@ from tidemill.actors.compute.step_events import (
 )
 from tidemill.actors.compute.step_run import StepRun
 from tidemill.actors.compute.visits import Visits
-from tidemill.actors.counters import Counter, Counters
+from tidemill.actors.counters import MILLION, Counter, Counters
 from tidemill.actors.messages import (
     ActorName,
     BundlesPlaced,
@@ -172,6 +172,7 @@ class ComputeActor:
     def _begin_run(self, run: StepRun | EvaluationRun) -> list[Send]:
         self._run = run
         self._kernel_ns = self._decoder.kernel_ns
+        self._decoder.take_densities()  # a step that was given up may have left something
         return self._begin_lap(run)
 
     def _begin_lap(self, run: StepRun | EvaluationRun) -> list[Send]:
@@ -228,6 +229,10 @@ class ComputeActor:
         self._counters[Counter.ROW_STALL_NS] += run.row_stall_ns
         self._counters[Counter.STEPS] += 1
         self._counters[Counter.POSITIONS] += len(run.token_ids)
+        if isinstance(run, StepRun) and run.is_decoding and self._policy is not None:
+            shares = np.rint(self._decoder.take_densities() * MILLION).astype(np.int64)
+            self._counters[Counter.COMPUTED_Q : Counter.COMPUTED_DOWN + 1] += shares
+            self._counters[Counter.SELECTED_POSITIONS] += 1
         self._counters[Counter.KV_POSITIONS] = max(self._counters[Counter.KV_POSITIONS], len(self._history))
         self._run = None
         return compute_ns

@@ -40,9 +40,9 @@ class BundleLayers:
         buffers: BundleBuffers,
         *,
         threads: int,
-        densities: Densities | None,
+        densities: Densities,
     ) -> None:
-        """`densities` counts what is selected, where somebody asks for it."""
+        """`densities` counts what is selected."""
         self.policy: SelectionPolicy | None = None
         self.tap: ActivationTap | None = None
         self.foresight: Foresight | None = None
@@ -153,9 +153,8 @@ class BundleLayers:
         return channels, factors
 
     def _count(self, chosen: Selected) -> None:
-        if self._densities is not None:
-            for operator, mask in zip(chosen.operators, chosen.masks, strict=True):
-                self._densities.add(operator, mask)
+        for operator, mask in zip(chosen.operators, chosen.masks, strict=True):
+            self._densities.add(operator, mask)
 
     def _foresee(self, layer: int, next_input: Callable[[], F32] | None) -> Callable[[], U32] | None:
         foresight = self.foresight

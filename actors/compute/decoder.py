@@ -14,6 +14,7 @@ import numpy.typing as npt
 from tidemill.actors.compute.activations import Activations
 from tidemill.actors.compute.bundle_buffers import BundleBuffers
 from tidemill.actors.compute.bundle_layers import BundleLayers
+from tidemill.actors.compute.densities import Densities
 from tidemill.actors.compute.embedding import EmbeddingRows
 from tidemill.actors.compute.extent_layers import ExtentLayers
 from tidemill.actors.compute.kernels import attention, norm
@@ -68,12 +69,11 @@ class Decoder:
         most_threads = max(threads, numba.config.NUMBA_NUM_THREADS)
         self._buffers = Activations(manifest, chunk, most_threads, context)
         self.extents = ExtentLayers(manifest, arena, placement, self._buffers, masking=masking, threads=threads)
+        self._densities = masking.densities if masking is not None else Densities()
         self._bundles: BundleLayers | None = None
         if manifest.layout != "dense":
             buffers = BundleBuffers(manifest, chunk, most_threads)
-            self._bundles = BundleLayers(
-                manifest, arena, buffers, threads=threads, densities=masking.densities if masking is not None else None
-            )
+            self._bundles = BundleLayers(manifest, arena, buffers, threads=threads, densities=self._densities)
             self._bundles.foresight = foresight
         ropes = list({self.spec.rope, self.spec.local_rope or self.spec.rope})
         self._rope_of = [ropes.index(self.spec.rope_of(layer)) for layer in range(self.spec.layer_count)]
@@ -126,8 +126,7 @@ class Decoder:
 
     def take_densities(self) -> npt.NDArray[np.float64]:
         """The share of channels that each operator computed with since the last call, [7]."""
-        assert self._masking is not None, "a decoder without masking computes with everything"
-        return self._masking.densities.take()
+        return self._densities.take()
 
     def _load_vectors(self) -> Iterator[StepEvent]:
         """Keep norms and biases as f32. They are the first extents of every model and always locked."""

@@ -112,6 +112,8 @@ class ReaderActor:
         if isinstance(read, GatherBundles):
             reads, read_bytes, useful_bytes = self._gather_counts[read.ticket]
             self._counters[Counter.GATHERED_BYTES] += useful_bytes
+            self._counters[Counter.GATHER_READS] += reads
+            self._counters[Counter.GATHER_READ_BYTES] += read_bytes
         else:
             reads, read_bytes = 1, read.stored_bytes
         self._counters[Counter.FLASH_BYTES] += read_bytes

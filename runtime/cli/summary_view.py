@@ -3,9 +3,12 @@
 from rich.console import Console
 from rich.table import Table
 
+from tidemill.runtime.active_summary import ActiveSummary
 from tidemill.runtime.report import BundleReport
 from tidemill.runtime.sizes import format_size
 from tidemill.runtime.summary import Summary
+
+SHOWN_S = 0.00005  # less is shown as 0.0 ms
 
 
 def show_summary(console: Console, summary: Summary, *, verbose: bool) -> None:
@@ -38,12 +41,15 @@ def _rows(s: Summary) -> list[tuple[str, str]]:
         ("prompt", f"{s.prompt_tokens} tokens, {_rate(s.prompt_tokens_per_s)}, first token after {_seconds(s.ttft_s)}"),
         ("decode", f"{s.generated_tokens} tokens, {_rate(s.decode_tokens_per_s)}, "
                    f"{_seconds(s.decode_s_per_token)}/token (p95 {_seconds(s.decode_s_per_token_p95)})"),
-        ("per token", f"stall {_seconds(s.stall_s_per_token)}, compute {_seconds(s.compute_s_per_token)}, "
+        ("per token", f"stall {_seconds(s.stall_s_per_token)}{_round_trips(s.round_trip_s_per_token)}, "
+                      f"compute {_seconds(s.compute_s_per_token)}, "
                       f"management {_seconds(s.management_s_per_token)} (derived)"),
         ("flash", f"{read}/token, {format_size(s.bytes_read)} in all, {rate}, {s.load_mode} reads{busy}"),
         ("arena", f"{format_size(s.arena_bytes)}: locked {format_size(s.locked_bytes)}, {streamed}"),
+        *([("computed", _computed(s.active))] if s.active is not None and s.active.computed_share is not None else []),
         *([("bundles", _bundles(s.bundles))] if s.bundles is not None else []),
         *([("read ahead", _read_ahead(s.bundles))] if s.bundles is not None and s.bundles.used else []),
+        *([("requests", _requests(s.active))] if s.active is not None and s.active.mean_run_bytes is not None else []),
         ("memory", f"peak {peak}, {ceiling}; {overhead} of it neither weights nor KV cache"),
         ("bottleneck", s.bottleneck),
     ]  # fmt: skip
@@ -63,6 +69,25 @@ def _read_ahead(b: BundleReport) -> str:
         f"{format_size(b.preload_useful_bytes)} used, {format_size(b.preload_wasted_bytes)} in vain, "
         f"{format_size(b.preload_cancelled_bytes)} given up in time; during {b.preload_tokens} tokens"
     )
+
+
+def _computed(a: ActiveSummary) -> str:
+    shares = a.computed_share or {}
+    each = ", ".join(f"{operator} {share:.0%}" for operator, share in shares.items())
+    return f"{a.computed_weight_share or 0.0:.0%} of the layers' weights: {each}"
+
+
+def _requests(a: ActiveSummary) -> str:
+    return (
+        f"{a.requests_per_token or 0:.0f}/token of {format_size(a.mean_run_bytes or 0)} on average, "
+        f"{a.useful_ratio or 0:.0%} of their bytes useful: {format_size(a.useful_bytes_per_token or 0)} of "
+        f"{format_size(a.read_bytes_per_token or 0)}/token"
+    )
+
+
+def _round_trips(seconds: float | None) -> str:
+    """Said where there is something to say."""
+    return f" ({_seconds(seconds)} of it without a read under way)" if seconds and seconds >= SHOWN_S else ""
 
 
 def _seconds(value: float | None) -> str:

@@ -60,7 +60,7 @@ def test_tracing_moves_no_bit(models: Mapping[str, Path], layout: str) -> None:
     checksums = []
     for traces in (False, True):
         with LLM.open(
-            models[layout], ram=None, threads=1, launcher="in-process", selection=HALF_OF[layout], traces=traces
+            models[layout], ram=None, threads=2, launcher="in-process", selection=HALF_OF[layout], traces=traces
         ) as llm:
             events = list(llm.start(PROMPT, max_tokens=COUNT).events())
         assert any(isinstance(event, ChannelsTraced) for event in events) == traces
@@ -72,7 +72,25 @@ def test_rows_count_what_the_run_used(models: Mapping[str, Path], tmp_path: Path
     out, _ = trace(models["groups"], tmp_path / "a.arrow", *flags_of("groups"), "--json")
     with TraceReader(tmp_path / "a.arrow") as reader:
         active = sum(row.selected.size for row in reader)
-    assert json.loads(out)["bundles"]["used"] == active
+    told = json.loads(out)
+    assert told["bundles"]["used"] == active
+    assert told["active"]["hit_rate"] + told["active"]["preloaded_share"] + told["active"]["on_demand_share"] == 1
+
+
+@pytest.mark.parametrize("layout", CHOICES)
+def test_the_computed_share_is_that_of_the_rows(models: Mapping[str, Path], layout: str, tmp_path: Path) -> None:
+    out, _ = trace(models[layout], tmp_path / "a.arrow", *flags_of(layout), "--json", "--allocation", "greedy")
+    computed = json.loads(out)["active"]["computed_share"]
+    with TraceReader(tmp_path / "a.arrow") as reader:
+        used = {name: [row.selected.size for row in reader if row.input == name] for name in reader.header.inputs}
+        shares = {name: sum(sizes) / len(sizes) / reader.header.channels[name] for name, sizes in used.items()}
+    if layout in ("gates", "neurons"):
+        assert computed["up"] == computed["down"] == pytest.approx(shares["neuron"], abs=1e-6)
+        assert computed["gate"] == (1 if layout == "gates" else computed["up"])
+        assert computed["q"] == computed["o"] == 1
+    else:
+        assert computed["o"] == pytest.approx(shares["o"], abs=1e-6)
+        assert max(computed["q"], computed["k"], computed["v"]) == pytest.approx(shares["qkv"], abs=1e-6)
 
 
 def test_inputs_that_stay_whole_are_not_recorded(models: Mapping[str, Path], tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from benchmarks.global_lru import GlobalLru
 from benchmarks.replayed_trace import ReplayedTrace, TableKey, load_trace, write_synthetic_trace
 from benchmarks.table_replay import TableReplay, Tally
 from tidemill.actors.arena.residency.cache_demand import TableCache, warn_of_small_caches
-from tidemill.actors.arena.residency.choose_policy import RESIDENCY_KINDS, ResidencyChoice, choose_policy
+from tidemill.actors.arena.residency.choose_policy import RESIDENCY_KINDS, ResidencyChoice, choose_part_policy
 from tidemill.actors.arena.residency.policy import Ids, Index, ResidencyPolicy
 from tidemill.storage.errors import StorageError
 
@@ -71,20 +71,22 @@ class Row:
 
 
 def make_policy(
-    name: str, trace: ReplayedTrace, table: TableKey, window: int, popularity: Popularity | None
+    name: str, trace: ReplayedTrace, table: TableKey, window: int, popularity: Popularity | None, quota: int = 0
 ) -> ResidencyPolicy:
+    """That of the arena, which loads a table at the start whose `quota` holds it."""
     count = trace.tables[table]
     if name == "belady":
         return Belady(count, trace.visits_of(table))
     kind = next(kind for kind in RESIDENCY_KINDS if kind == name)
-    return choose_policy(ResidencyChoice(kind, window), count, None if popularity is None else popularity[table])
+    uses = None if popularity is None else popularity[table]
+    return choose_part_policy(ResidencyChoice(kind, window), count, quota, uses)
 
 
 def replay_tables(
-    trace: ReplayedTrace, policies: dict[TableKey, ResidencyPolicy], share: float, preload: str
+    trace: ReplayedTrace, policies: dict[TableKey, ResidencyPolicy], quotas: Mapping[TableKey, int], preload: str
 ) -> dict[TableKey, Tally]:
     tables = trace.tables
-    replays = {key: TableReplay(policy, tables[key], int(tables[key] * share)) for key, policy in policies.items()}
+    replays = {key: TableReplay(policy, tables[key], quotas[key]) for key, policy in policies.items()}
     if trace.header.prompt_positions:
         for table in replays.values():
             table.read_prompt()
@@ -118,9 +120,12 @@ def replay(
 ) -> Row:
     if name == "global-lru":
         return summarise(trace, name, share, "none", replay_globally(trace, share))
-    policies = {table: make_policy(name, trace, table, arguments.window, popularity) for table in trace.tables}
+    quotas = {table: int(count * share) for table, count in trace.tables.items()}
+    policies = {
+        table: make_policy(name, trace, table, arguments.window, popularity, quota) for table, quota in quotas.items()
+    }
     label = f"window of {arguments.window}" if name == "window" else name
-    tallies = replay_tables(trace, policies, share, arguments.preload)
+    tallies = replay_tables(trace, policies, quotas, arguments.preload)
     return summarise(trace, label, share, arguments.preload, tallies)
 
 

@@ -19,6 +19,7 @@ class Tally:
     preload_hits: int = 0
     wasted: int = 0
     evicted: int = 0
+    admitted: int = 0
     late_active: int = 0
     late_hits: int = 0
     busy_ns: int = 0
@@ -65,5 +66,6 @@ class TableReplay:
     def close(self) -> Tally:
         self._table.validate()
         counts, tally = self._table.counts, self.tally
-        tally.preload_hits, tally.wasted, tally.evicted = counts.preload_hits, counts.wasted, counts.evicted
+        tally.preload_hits, tally.wasted = counts.preload_hits, counts.wasted
+        tally.evicted, tally.admitted = counts.evicted, counts.admitted
         return tally

@@ -77,6 +77,7 @@ def open_cell(options: EngineOptions, on_event: Callable[[StatusText], None], la
     """
     clock = StartClock()
     manifest = load_manifest(options.model)
+    popularity = _read_popularity(manifest, options)
     selects = options.window > 0
     ensure_kernels(options.model, manifest, threads=options.threads, selects=selects, on_event=on_event)
     clock.end("kernel cache")
@@ -90,7 +91,7 @@ def open_cell(options: EngineOptions, on_event: Callable[[StatusText], None], la
         demands = measure_demands(manifest, options, processes, lab)
         ledger = plan_ledger(manifest, demands, ceiling_bytes=options.ram_bytes, arena_bytes=options.arena_bytes)
         check_available(ledger, demands, available_bytes())
-        spec = plan_cell(manifest, options, ledger)
+        spec = plan_cell(manifest, options, ledger, popularity)
         sampler = PeakSampler(launcher.process_ids, lambda: kv_bytes_touched(manifest, launcher))
         clock.end("plan")
         launcher.start(spec)
@@ -100,6 +101,15 @@ def open_cell(options: EngineOptions, on_event: Callable[[StatusText], None], la
         launcher.close()
         raise
     return Cell(manifest, ledger, spec, launcher, sampler, clock.phases)
+
+
+def _read_popularity(manifest: Manifest, options: EngineOptions) -> Mapping[int, bytes]:
+    """Before processes are measured: this one then weighs what reading Arrow files takes."""
+    if options.hot_set is None:
+        return {}
+    from tidemill.runtime.hot_set import read_popularity
+
+    return read_popularity(manifest, options.hot_set)
 
 
 def measure_processes(launcher: Launcher) -> dict[str, int]:
@@ -157,7 +167,7 @@ def _predictor_bytes(options: EngineOptions) -> int:
     return calibration.stat().st_size if predicts and calibration.is_file() else 0
 
 
-def plan_cell(manifest: Manifest, options: EngineOptions, ledger: Ledger) -> CellSpec:
+def plan_cell(manifest: Manifest, options: EngineOptions, ledger: Ledger, popularity: Mapping[int, bytes]) -> CellSpec:
     """Each actor's part of the configuration. A resident model has nothing to predict."""
     tickets = options.io_depth * TICKETS_PER_DEPTH
     head = manifest.head_extents
@@ -175,6 +185,7 @@ def plan_cell(manifest: Manifest, options: EngineOptions, ledger: Ledger) -> Cel
             plan=ledger.arena,
             tickets=tickets,
             residency=ResidencyChoice(options.residency),
+            popularity=popularity,
             gate=None if options.preload == "none" else plan_gate(manifest, reader),
         ),
         reader=reader,

@@ -50,6 +50,7 @@ class LLM:
         io_depth: int = DEFAULT_IO_DEPTH,
         selection: SelectionSpec | None = None,
         residency: ResidencyKind = "lfu",
+        hot_set: Path | None = None,
         preload: PreloadKind = "none",
         preload_share: float = 0.5,
         traces: bool = False,
@@ -61,7 +62,7 @@ class LLM:
         for none);
         `arena` fixes the arena's size instead of taking what the ceiling leaves; `context` is in tokens (2048, or the
         model's). `selection` is lossy: decoded tokens are computed with a part of the weights, which `residency` keeps
-        and `preload` reads ahead; `traces` has a generation's events tell which part that was.
+        (`hot-set` by the trace `hot_set`) and `preload` reads ahead; `traces` has events tell which part that was.
         Raises ValueError for bad values, CeilingTooSmallError, StorageError, ActorDiedError.
         """
         directory = resolve_model(model)
@@ -77,6 +78,7 @@ class LLM:
             io_depth=io_depth,
             selection=selection,
             residency=residency,
+            hot_set=hot_set,
             preload=preload,
             preload_share=preload_share,
             traces=traces,

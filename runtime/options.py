@@ -46,6 +46,7 @@ class EngineOptions:
     io_depth: int
     selection: SelectionSpec | None = None  # lossy: what decoded positions are computed with
     residency: ResidencyKind = "lfu"  # of single bundles
+    hot_set: Path | None = None  # a trace of other text: what residency `hot-set` keeps
     preload: PreloadKind = "none"  # of the next layer group
     preload_share: float = 0.5  # of the channels that an input is computed with
     traces: bool = False  # tells with each decoded position what it selected
@@ -102,6 +103,11 @@ def _check_lossy(options: EngineOptions, layout: ModelLayout) -> None:
     if options.residency != "lfu" and policy is None:
         raise ValueError(
             f"residency is {options.residency}, which needs a selection: without one nothing is cached by it"
+        )
+    if (options.residency == "hot-set") != (options.hot_set is not None):
+        raise ValueError(
+            f"residency is {options.residency} and the hot set {options.hot_set or 'none'}: --residency hot-set and "
+            "--hot-set TRACE go together (run, chat, trace)"
         )
     if options.preload != "none" and (policy is None or options.preload not in PRELOADS_OF[policy]):
         fitting = ", ".join(name for name, kinds in PRELOADS_OF.items() if options.preload in kinds)

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from tidemill.actors.actor import Send
 from tidemill.actors.arena.bundle_store import BundleStore
 from tidemill.actors.arena.bundle_visits import BundleVisits
@@ -74,7 +76,12 @@ class ArenaActor:
         self._tickets: dict[int, _Ticket] = {}
         self._next_ticket = 0
         self._unavailable: list[ExtentId] = []  # locked extents that failed: tried again in the next epoch
-        self._visits = BundleVisits(BundleStore(plan.bundles, config.residency), manifest, counters, config.gate)
+        uses = {
+            table: unpack_ids(packed, columns=manifest.tables[table].channel_count).astype(np.int64)
+            for table, packed in config.popularity.items()
+        }
+        self.bundles = BundleStore(plan.bundles, config.residency, uses)
+        self._visits = BundleVisits(self.bundles, manifest, counters, config.gate)
 
     def start(self) -> Sequence[Send]:
         return [*self._issue(), *self._visits.start()]

@@ -4,13 +4,13 @@ Residency of each layer's part of a table is `residency/`'s; this knows pools, t
 sends nothing itself: what to send is in its answers.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from tidemill.actors.arena.bundle_reads import Failure, Gather, Placed, SpeculatedBytes, VisitReads
-from tidemill.actors.arena.cached_layers import COUNTS, CachedLayers
+from tidemill.actors.arena.cached_layers import COUNTS, CachedLayers, Uses
 from tidemill.actors.arena.pool_slots import PoolSlots
 from tidemill.actors.arena.residency.choose_policy import ResidencyChoice
 from tidemill.actors.arena.residency.outcomes import ResidencyCounts, Slots
@@ -39,8 +39,10 @@ class BundleStore:
     which it lies, and stays staged until their own visits.
     """
 
-    def __init__(self, plan: BundlePlan, choice: ResidencyChoice) -> None:
-        self._tables = {cached.table: CachedLayers(cached, choice) for cached in plan.tables}
+    def __init__(self, plan: BundlePlan, choice: ResidencyChoice, popularity: Mapping[int, Uses] | None = None) -> None:
+        """`popularity`: of each table, how often other text used the channels of its layers; hot sets need it."""
+        uses = popularity or {}
+        self._tables = {cached.table: CachedLayers(cached, choice, uses.get(cached.table)) for cached in plan.tables}
         self._pools = [
             PoolSlots(
                 pool.slots,
@@ -244,6 +246,10 @@ class BundleStore:
     def counts(self) -> ResidencyCounts:
         """Summed over tables and layers, hits and misses of the visit under way with them."""
         return ResidencyCounts(*(int(count) for count in self._counts))
+
+    def counts_of(self, table: int) -> Sequence[ResidencyCounts]:
+        """Of each layer of a table."""
+        return [part.counts for part in self._tables[table].parts]
 
     @property
     def speculated(self) -> SpeculatedBytes:

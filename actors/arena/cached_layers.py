@@ -5,25 +5,31 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from tidemill.actors.arena.residency.choose_policy import ResidencyChoice, choose_policy
-from tidemill.actors.arena.residency.hot_set import HotSet
+from tidemill.actors.arena.residency.choose_policy import ResidencyChoice, choose_part_policy
 from tidemill.actors.arena.residency.outcomes import ResidencyCounts
 from tidemill.actors.arena.residency.policy import Ids
 from tidemill.actors.arena.residency.table_residency import TableResidency
 from tidemill.storage.bundle_plan import CachedTable
 
 COUNTS = len(ResidencyCounts.__dataclass_fields__)
+Uses = npt.NDArray[np.int64]  # [layers, channels]
 Places = npt.NDArray[np.bool_]
 
 
 class CachedLayers:
     """Bundle i of the table is channel i // layers of its layer i % layers, its *place*."""
 
-    def __init__(self, cached: CachedTable, choice: ResidencyChoice) -> None:
+    def __init__(self, cached: CachedTable, choice: ResidencyChoice, popularity: Uses | None = None) -> None:
+        """`popularity`: how often other text used them; hot sets need it."""
         self.id = cached.table
         self.pool = cached.pool
         self.layers = len(cached.quotas)
-        self.parts = [_residency(choice, cached.channels, quota) for quota in cached.quotas]
+        channels = cached.channels
+        uses = [None] * self.layers if popularity is None else popularity
+        self.parts = [
+            TableResidency(choose_part_policy(choice, channels, quota, of_layer), channels, quota)
+            for quota, of_layer in zip(cached.quotas, uses, strict=True)
+        ]
         self._counted = np.zeros((self.layers, COUNTS), np.int64)  # as they were last added up
 
     def split(self, bundles: Ids) -> Iterator[tuple[int, TableResidency, Places, Ids]]:
@@ -50,9 +56,3 @@ def fields_of(counts: ResidencyCounts) -> tuple[int, ...]:
         counts.visits, counts.active, counts.hits, counts.preload_hits, counts.missed, counts.admitted,
         counts.evicted, counts.refused, counts.wasted,
     )  # fmt: skip
-
-
-def _residency(choice: ResidencyChoice, channels: int, quota: int) -> TableResidency:
-    if quota >= channels:  # locked: nothing is ever evicted, so ranks don't matter
-        return TableResidency(HotSet(np.zeros(channels, np.int64)), channels, quota)
-    return TableResidency(choose_policy(choice, channels), channels, quota)

@@ -193,6 +193,7 @@ class Opening(NamedTuple):
     traces: bool = False
     is_sparsity_searched: bool = False  # `selection` then says everything else
     worst_ratio: float | None = None  # of perplexity over the exact one, which that may cost
+    hot_set: Path | None = None
 
     @property
     def ram_or_none(self) -> str | None:

@@ -67,6 +67,7 @@ def run(
     allocation: selection_flags.AllocationFlag = selection_flags.AllocationChoice.greedy,
     min_quality: selection_flags.MinQuality = None,
     residency: selection_flags.Residency = selection_flags.ResidencyChoiceFlag.lfu,
+    hot_set: selection_flags.HotSet = None,
     preload: selection_flags.Preload = selection_flags.PreloadChoice.none,
     preload_share: selection_flags.PreloadShare = None,
     as_json: flags.Json = False,
@@ -87,6 +88,7 @@ def run(
         model, ram, arena, context, threads, load_mode.value, launcher.value, io_depth,
         selection, residency.value, preload.value, selection_flags.parse_preload_share(preload.value, preload_share),
         is_sparsity_searched=found is None, worst_ratio=min_quality,
+        hot_set=hot_set,
     )  # fmt: skip
     sampling = flags.SamplingFlags(
         temperature, top_k, top_p, min_p, repeat_penalty, seed, tuple(stop or ()), max_tokens
@@ -120,6 +122,7 @@ def chat(
     allocation: selection_flags.AllocationFlag = selection_flags.AllocationChoice.greedy,
     min_quality: selection_flags.MinQuality = None,
     residency: selection_flags.Residency = selection_flags.ResidencyChoiceFlag.lfu,
+    hot_set: selection_flags.HotSet = None,
     preload: selection_flags.Preload = selection_flags.PreloadChoice.none,
     preload_share: selection_flags.PreloadShare = None,
     verbose: flags.Verbose = False,
@@ -138,6 +141,7 @@ def chat(
         model, ram, arena, context, threads, load_mode.value, launcher.value, io_depth,
         selection, residency.value, preload.value, selection_flags.parse_preload_share(preload.value, preload_share),
         is_sparsity_searched=found is None, worst_ratio=min_quality,
+        hot_set=hot_set,
     )  # fmt: skip
     sampling = flags.SamplingFlags(
         temperature, top_k, top_p, min_p, repeat_penalty, seed, tuple(stop or ()), max_tokens

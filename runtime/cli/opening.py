@@ -38,6 +38,7 @@ def open_model(opening: Opening, directory: Path, *, context: int | None, quiet:
         preload=cast(PreloadKind, opening.preload),
         preload_share=opening.preload_share,
         traces=opening.traces,
+        hot_set=opening.hot_set,
         on_status=lambda status: None if quiet else console.print(status.text),
     )
     if opening.selection is not None and not quiet:

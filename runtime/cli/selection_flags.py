@@ -80,6 +80,7 @@ class ResidencyChoiceFlag(StrEnum):
     lfu = "lfu"
     lru = "lru"
     window = "window"
+    hot_set = "hot-set"
     none = "none"
 
 
@@ -98,8 +99,12 @@ Residency = Annotated[
         "--residency",
         envvar="TIDEMILL_RESIDENCY",
         help="With --select: which weights stay in DRAM: those that this text used most (lfu), last (lru), or lately "
-        "(window).",
+        "(window), or what other text used most (hot-set).",
     ),
+]
+HotSet = Annotated[
+    Path | None,
+    typer.Option("--hot-set", envvar="TIDEMILL_HOT_SET", help="With --residency hot-set: a trace of other text."),
 ]
 Preload = Annotated[
     PreloadChoice,

@@ -34,6 +34,7 @@ def trace(
     operators: selection_flags.Operators = "",
     allocation: selection_flags.AllocationFlag = selection_flags.AllocationChoice.greedy,
     residency: selection_flags.Residency = selection_flags.ResidencyChoiceFlag.lfu,
+    hot_set: selection_flags.HotSet = None,
     preload: selection_flags.Preload = selection_flags.PreloadChoice.none,
     preload_share: selection_flags.PreloadShare = None,
     as_json: flags.Json = False,
@@ -49,6 +50,7 @@ def trace(
         model, ram, arena, context, threads, load_mode.value, launcher.value, io_depth,
         selection, residency.value, preload.value, selection_flags.parse_preload_share(preload.value, preload_share),
         traces=True,
+        hot_set=hot_set,
     )  # fmt: skip
     sampling = flags.SamplingFlags(temperature, top_k, top_p, min_p, repeat_penalty, seed, (), max_tokens)
     trace_run(opening, sampling, TraceSettings(flags.read_prompt(prompt, file), output, as_json, verbose))

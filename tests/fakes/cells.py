@@ -1,7 +1,7 @@
 """A whole cell in one thread: real actors and kernels, a fake flash and a fake clock, every choice drawn from one
 seed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from tidemill.actors.counters import new_counters
 from tidemill.actors.messages import (
     ActorName,
     CancelStep,
+    ChannelsSelected,
     EvaluateWindow,
     Message,
     OpenSequence,
@@ -67,6 +68,8 @@ class FakeCell:
         gate: GateRules | None = None,
         foresight: Foresight | None = None,
         window: int = 0,
+        popularity: Mapping[int, bytes] | None = None,
+        traces: bool = False,
     ) -> None:
         """With a `window`, text is evaluated under the policy too."""
         self.seed = seed
@@ -88,12 +91,18 @@ class FakeCell:
         )
         self._now = 0
         self.arena = ArenaActor(
-            ArenaConfig(plan=plan, tickets=tickets, residency=residency or ResidencyChoice("lfu"), gate=gate),
+            ArenaConfig(
+                plan=plan,
+                tickets=tickets,
+                residency=residency or ResidencyChoice("lfu"),
+                gate=gate,
+                popularity=popularity or {},
+            ),
             manifest,
             self.counters,
         )
         compute = ComputeActor(
-            ComputeConfig(plan=plan, context=96, chunk=chunk, threads=1),
+            ComputeConfig(plan=plan, context=96, chunk=chunk, threads=1, traces=traces),
             decoder,
             placement,
             self.counters,
@@ -122,6 +131,7 @@ class FakeCell:
         self.cell.start()
         self.cell.send(OpenSequence(0, GREEDY))
         self._step = 0
+        self.traced: list[ChannelsSelected] = []
 
     def __repr__(self) -> str:
         return f"FakeCell(seed={self.seed})"
@@ -148,6 +158,8 @@ class FakeCell:
                 self.cell.send(CancelStep(self._step))
             self.cell.step()
             for message in self.cell.take_answers():
+                if isinstance(message, ChannelsSelected):
+                    self.traced.append(message)
                 if isinstance(message, ENDS) and message.step == self._step:
                     return message
         raise AssertionError(f"seed {self.seed}: the cell hangs")
@@ -162,3 +174,10 @@ class FakeCell:
             pending = unpack_tokens(message.token_ids)
             tokens += pending
         return tokens
+
+    def settle(self) -> None:
+        """Deliver everything that is still under way."""
+        for _ in range(STEPS_MAX):
+            if not self.cell.step():
+                return
+        raise AssertionError(f"seed {self.seed}: the cell never rests")

@@ -24,6 +24,15 @@ class ResidencyChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window: int = 5
 
 
+def choose_part_policy(
+    choice: ResidencyChoice, bundle_count: int, quota: int, popularity: npt.NDArray[np.int64] | None = None
+) -> ResidencyPolicy:
+    """Of one layer's part of a table. A part that is kept whole is loaded at the start, and its ranks don't matter."""
+    if quota >= bundle_count:
+        return HotSet(np.zeros(bundle_count, np.int64))
+    return choose_policy(choice, bundle_count, popularity)
+
+
 def choose_policy(
     choice: ResidencyChoice, bundle_count: int, popularity: npt.NDArray[np.int64] | None = None
 ) -> ResidencyPolicy:
@@ -38,7 +47,9 @@ def choose_policy(
         case "hot-set":
             if popularity is None or popularity.shape != (bundle_count,):
                 got = None if popularity is None else popularity.shape
-                raise ValueError(f"hot-set needs the popularity of {bundle_count} bundles, got {got}; calibrate first")
+                raise ValueError(
+                    f"hot-set needs the popularity of {bundle_count} bundles, got {got}; name a trace with --hot-set"
+                )
             return HotSet(popularity)
         case "none":
             return NoCache()

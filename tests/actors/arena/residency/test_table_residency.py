@@ -278,9 +278,9 @@ def test_active_bundles_that_do_not_rise_or_exist_are_refused(active: list[int])
 
 
 def test_bad_choices_are_refused() -> None:
-    with pytest.raises(ValueError, match="calibrate first"):
+    with pytest.raises(ValueError, match="name a trace with --hot-set"):
         choose_policy(ResidencyChoice("hot-set"), 4)
-    with pytest.raises(ValueError, match="calibrate first"):
+    with pytest.raises(ValueError, match="name a trace with --hot-set"):
         choose_policy(ResidencyChoice("hot-set"), 4, np.zeros(3, np.int64))
     with pytest.raises(ValueError, match="1 or more"):
         RecentWindow(4, 0)

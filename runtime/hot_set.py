@@ -1,0 +1,36 @@
+"""What a hot set is made from: how often a recorded run used each bundle."""
+
+from pathlib import Path
+
+import numpy as np
+
+from tidemill.actors.packing import pack_ids
+from tidemill.runtime.selection_recorder import INPUT_OF
+from tidemill.storage.errors import FormatError
+from tidemill.storage.manifest import Manifest
+from tidemill.storage.trace.trace_reader import TraceReader
+
+
+def read_popularity(manifest: Manifest, trace: Path) -> dict[int, bytes]:
+    """Of each table of single bundles: uses of its layers' channels, packed u32 [layers, channels]. Zeros for inputs
+    that the trace does not have. Raises FormatError for a trace of another model."""
+    tables = {i: table for i, table in enumerate(manifest.tables) if table.is_self_contained}
+    uses = {i: np.zeros((table.layers, table.channel_count), np.uint32) for i, table in tables.items()}
+    table_of = {
+        (layer, INPUT_OF[table.role]): i
+        for i, table in tables.items()
+        for layer in range(table.layer, table.layer + table.layers)
+    }
+    with TraceReader(trace) as reader:
+        for layer, name in table_of:
+            expected, got = uses[table_of[layer, name]].shape[1], reader.header.channels.get(name)
+            if reader.header.layer_count != manifest.decoder.layer_count or got not in (None, expected):
+                raise FormatError(
+                    f"{trace} is of another model: {reader.header.layer_count} layers and {got} channels at {name}, "
+                    f"expected {manifest.decoder.layer_count} and {expected}; record one: tidemill trace"
+                )
+        for row in reader:
+            table = table_of.get((row.layer, row.input))
+            if table is not None:
+                uses[table][row.layer - tables[table].layer, row.selected] += 1
+    return {i: pack_ids(counted) for i, counted in uses.items()}

@@ -1,0 +1,39 @@
+"""A trace of real processes is replayed with the quotas that they had: the same bundles, the same hits."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.arena_quotas import arena_quotas
+from benchmarks.policy_replay import make_policy, replay_tables
+from benchmarks.replayed_trace import load_trace
+from tests.fakes.lossy_models import HALF_OF, write_lossy_models
+from tidemill.runtime.llm import LLM
+from tidemill.runtime.selection_recorder import SelectionRecorder, trace_header
+from tidemill.storage.trace.trace_writer import TraceWriter
+
+PROMPT = [5, 80, 33, 2, 61]
+
+
+@pytest.mark.slow
+def test_the_hit_rate_of_real_processes_is_the_replays(tmp_path: Path) -> None:
+    models = write_lossy_models(tmp_path)
+    path = tmp_path / "a.arrow"
+    with LLM.open(
+        models["groups"], ram=None, arena=2_600_000, threads=1, selection=HALF_OF["groups"], preload="scaled",
+        traces=True,
+    ) as llm:  # fmt: skip
+        manifest = llm.engine.manifest
+        generation = llm.start(PROMPT, max_tokens=12)
+        with TraceWriter(path, trace_header(manifest, llm.name, HALF_OF["groups"], len(PROMPT))) as writer:
+            recorder = SelectionRecorder(writer, manifest)
+            for event in generation.events():
+                recorder.see(event)
+        live = generation.summary().bundles
+        quotas = arena_quotas(manifest, llm.engine.bundle_plan)
+    trace = load_trace(path)
+    policies = {key: make_policy("lfu", trace, key, 5, None, quota) for key, quota in quotas.items()}
+    tallies = replay_tables(trace, policies, quotas, "none").values()
+    assert live is not None
+    assert 0 < live.hits < live.used
+    assert (live.used, live.hits) == (sum(t.active for t in tallies), sum(t.hits for t in tallies))

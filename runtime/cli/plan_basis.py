@@ -41,7 +41,8 @@ def find_basis(directory: Path, flash_rate: str | None, threads: int) -> Basis:
         flash = flat_flash(parse_rate(flash_rate), f"--flash-rate {flash_rate}")
         gathers = rates.gathers
         if gathers is not None:  # a read and a bundle cost what they do on any drive
-            gathers = msgspec.structs.replace(gathers, byte_s=1 / flash.points[0].bytes_per_s)
+            rate = flash.points[0].bytes_per_s
+            gathers = msgspec.structs.replace(gathers, byte_s=min(gathers.byte_s, 1 / rate), bytes_per_s_max=rate)
         rates = msgspec.structs.replace(rates, flash=flash, gathers=gathers)
         assumptions.append(f"the drive is taken to read {flash_rate} at every request size")
     return Basis(rates, processes or dict(DEFAULT_PROCESSES), tuple(assumptions))

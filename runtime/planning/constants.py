@@ -38,10 +38,10 @@ CHOICE_BUNDLE_S = 0.1e-6
 # kernels take over the rate that they have on large tables. 1 until runs of this machine say otherwise.
 DEMAND_RATIO = 1.0
 KERNEL_RATIO = 1.0
-# Of one read of single bundles, what no two of them do at once, and of one bundle: digest and copy. Where `tidemill
-# tune` has measured no model that has such bundles.
+# Of one read of single bundles, where `tidemill tune` has measured no model that has such; and of one bundle, whatever
+# its bytes. That isn't measured: bundles and bytes grow together, and a fit would give one what is the other's.
 GATHER_READ_S = 12e-6
-GATHER_BUNDLE_S = 2e-6
+GATHER_BUNDLE_S = 0.5e-6
 # How far predictions of the next layer group see, as the correlation with what is selected then, of what the cache
 # lacks: by kind of input, where the group is the next layer (SmolLM2-135M, top-k at 50 %, docs/decisions/0015)...
 PRELOAD_SKILL: Mapping[InputKind, float] = MappingProxyType(

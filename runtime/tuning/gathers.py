@@ -18,6 +18,7 @@ from tidemill.actors.packing import pack_ids
 from tidemill.actors.reader.gathers import GatherCount, GatherPlanner
 from tidemill.runtime.assembly import find_gather_code
 from tidemill.runtime.options import choose_load_mode
+from tidemill.runtime.planning.constants import GATHER_BUNDLE_S
 from tidemill.runtime.planning.rates import GatherRates
 from tidemill.runtime.region import Region
 from tidemill.storage.arena_plan import align_up
@@ -112,16 +113,17 @@ class GatherMeter:
 
 
 def fit_gathers(done: Sequence[Gathered], depth: int) -> GatherRates:
-    """Seconds = gather · a + reads · b + bytes · c + bundles · d with none below 0, by least squares of relative
-    errors. `a` belongs to whoever waits for a gather, whatever is in it, and is left out, unless nothing else is told
-    apart from it."""
-    counts = np.array([(1, g.asked.reads, g.asked.read_bytes, g.bundles) for g in done], np.float64)
+    """Seconds = gather · a + reads · b + bytes · c + bundles · GATHER_BUNDLE_S with none below 0, by least squares of
+    relative errors. `a` belongs to whoever waits for a gather, whatever is in it, and is left out, unless nothing else
+    is told apart from it."""
+    counts = np.array([(1, g.asked.reads, g.asked.read_bytes) for g in done], np.float64)
     seconds = np.array([g.seconds for g in done])
     factors = counts / seconds[:, None]
-    _, read_s, byte_s, bundle_s = fit_positive(factors, np.ones(len(done)))
-    if read_s == byte_s == bundle_s == 0.0:
-        read_s, byte_s, bundle_s = fit_positive(factors[:, 1:], np.ones(len(done)))
-    return GatherRates(depth=depth, read_s=float(read_s), byte_s=float(byte_s), bundle_s=float(bundle_s))
+    wanted = np.maximum(0.0, 1 - GATHER_BUNDLE_S * np.array([g.bundles for g in done]) / seconds)
+    _, read_s, byte_s = fit_positive(factors, wanted)
+    if read_s == byte_s == 0.0:
+        read_s, byte_s = fit_positive(factors[:, 1:], wanted)
+    return GatherRates(depth=depth, read_s=float(read_s), byte_s=float(byte_s), bundle_s=GATHER_BUNDLE_S)
 
 
 def fit_positive(factors: F64, wanted: F64) -> F64:

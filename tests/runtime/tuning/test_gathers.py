@@ -5,6 +5,7 @@ import pytest
 
 from tests.fakes.layouts import write_blocky_model
 from tidemill.actors.reader.gathers import GatherCount
+from tidemill.runtime.planning.constants import GATHER_BUNDLE_S
 from tidemill.runtime.tuning.gathers import Gathered, GatherMeter, fit_gathers, fit_positive
 from tidemill.storage.convert.tables import LayoutChoice
 from tidemill.storage.read_plan import ReadPlanner, RequestTimes
@@ -13,15 +14,15 @@ PLANNER = ReadPlanner(RequestTimes(np.array([4096.0, 65536.0]), np.array([20e-6,
 
 
 def gathered(reads: int, size: int, bundles: int) -> Gathered:
-    """By a machine that takes 1 ms a gather, 10 µs a read, 1 ns a byte and 2 µs a bundle."""
-    seconds = 1e-3 + reads * 10e-6 + size * 1e-9 + bundles * 2e-6
+    """By a machine that takes 1 ms a gather, 10 µs a read, 1 ns a byte, and what a bundle takes."""
+    seconds = 1e-3 + reads * 10e-6 + size * 1e-9 + bundles * GATHER_BUNDLE_S
     return Gathered(GatherCount(reads, size, size // 2), bundles, seconds)
 
 
 def test_costs_that_add_up_are_found_again() -> None:
     done = [gathered(*point) for point in ((1, 4096, 1), (40, 400_000, 40), (10, 900_000, 300), (100, 500_000, 110))]
     found = fit_gathers(done, depth=4)
-    assert (found.read_s, found.byte_s, found.bundle_s) == pytest.approx((10e-6, 1e-9, 2e-6))
+    assert (found.read_s, found.byte_s, found.bundle_s) == pytest.approx((10e-6, 1e-9, GATHER_BUNDLE_S))
     assert found.depth == 4
 
 

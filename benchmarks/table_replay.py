@@ -63,6 +63,9 @@ class TableReplay:
         self.tally.busy_ns += time.thread_time_ns() - begun
         self.tally.add_hits(active.size, table.counts.hits - before, late=late)
 
+    def set_quota(self, quota: int) -> None:
+        self._pool.give_back(self._table.set_quota(quota).freed)
+
     def close(self) -> Tally:
         self._table.validate()
         counts, tally = self._table.counts, self.tally

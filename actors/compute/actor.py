@@ -47,9 +47,7 @@ from tidemill.actors.messages import (
     StepCancelled,
     StepFailed,
     StepProgressed,
-    TokensSampled,
 )
-from tidemill.actors.packing import pack_tokens
 from tidemill.storage.checksums import digest_int
 
 QUANTUM_NS = 5_000_000  # computed on without looking at the links; short against a person's Ctrl-C, long against a poll
@@ -161,11 +159,9 @@ class ComputeActor:
         assert self._evaluation is not None, "engines send windows only to cells that were opened for evaluation"
         layer_count = self._decoder.spec.layer_count
         run = EvaluationRun(message, self._evaluation, chunk=self._chunk, layer_count=layer_count, now_ns=now_ns)
-        if self._run is not None or not 2 <= len(run.token_ids) <= self._evaluation.window:
-            what = (
-                f"a window of {len(run.token_ids)} tokens, expected 2 to {self._evaluation.window}, and no step beside"
-            )
-            return [Send(ActorName.ENGINE, StepFailed(message.step, what))]
+        fault = run.find_fault(self._run)
+        if fault is not None:
+            return [Send(ActorName.ENGINE, StepFailed(message.step, fault))]
         self._history.clear()
         return self._begin_run(run)
 
@@ -217,9 +213,7 @@ class ComputeActor:
         elapsed_ns = self._clock_ns() - run.started_ns
         if isinstance(run, EvaluationRun):
             return [Send(ActorName.ENGINE, run.answer(compute_ns, elapsed_ns))]
-        step, sequence = run.message.step, run.message.sequence
-        message = TokensSampled(step, sequence, pack_tokens(sampled), compute_ns, run.stall_ns, elapsed_ns, checksum)
-        return [Send(ActorName.ENGINE, message)]
+        return [Send(ActorName.ENGINE, run.answer(sampled, checksum, compute_ns, elapsed_ns))]
 
     def _count(self, run: StepRun | EvaluationRun) -> int:
         """A step has ended; its time in kernels."""

@@ -57,6 +57,12 @@ class EvaluationRun:
         """(done, total) in layers."""
         return (self._begun - 1) * self._layer_count + self.layers_done, len(self._laps) * self._layer_count
 
+    def find_fault(self, running: object) -> str | None:
+        """Why this window cannot be run, with a step `running` or none."""
+        if running is None and 2 <= len(self._tokens) <= self._evaluation.window:
+            return None
+        return f"a window of {len(self._tokens)} tokens, expected 2 to {self._evaluation.window}, and no step beside"
+
     def begin_lap(self, decoder: Decoder, policy: SelectionPolicy | None) -> None:
         """Each variant has its own policy; that of decoding has no part here."""
         self.lap = self._run_lap(decoder, *self._laps[self._begun], is_last=self.next_needs_head)

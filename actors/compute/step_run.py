@@ -8,8 +8,8 @@ import numpy.typing as npt
 from tidemill.actors.compute.decoder import Decoder
 from tidemill.actors.compute.selection.policy import SelectionPolicy
 from tidemill.actors.compute.step_events import StepEvent, WantLogits
-from tidemill.actors.messages import RunStep
-from tidemill.actors.packing import unpack_tokens
+from tidemill.actors.messages import RunStep, TokensSampled
+from tidemill.actors.packing import pack_tokens, unpack_tokens
 
 StepGenerator = Generator[StepEvent, object, npt.NDArray[np.float32] | None]
 
@@ -82,3 +82,8 @@ class StepRun:
         )
         self._begun += len(tokens)
         self.layers_done = 0
+
+    def answer(self, sampled: Sequence[int], checksum: int, compute_ns: int, elapsed_ns: int) -> TokensSampled:
+        """`checksum`: of the logits that were sampled from."""
+        step, sequence = self.message.step, self.message.sequence
+        return TokensSampled(step, sequence, pack_tokens(sampled), compute_ns, self.stall_ns, elapsed_ns, checksum)

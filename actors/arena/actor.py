@@ -6,7 +6,6 @@ reads, and this actor only knows which of them may.
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from tidemill.actors.arena.bundle_visits import BundleVisits
 from tidemill.actors.arena.config import ArenaConfig
 from tidemill.actors.arena.rows import RowDemand, plan_row_read
 from tidemill.actors.arena.slots import SlotPool, SlotState, ring_pools
+from tidemill.actors.arena.ticket import Ticket
 from tidemill.actors.counters import Counter, Counters
 from tidemill.actors.messages import (
     ActorName,
@@ -40,12 +40,6 @@ from tidemill.actors.messages import (
 from tidemill.actors.packing import pack_ids, unpack_ids
 from tidemill.storage.ids import ExtentId, SlotId
 from tidemill.storage.manifest import Manifest
-
-
-class _Ticket(NamedTuple):
-    extent: ExtentId
-    slot: SlotId
-    place: int  # for a row: its place in the demand
 
 
 class ArenaActor:
@@ -73,7 +67,7 @@ class ArenaActor:
         self._wanted: deque[ExtentId] = deque()
         self._in_ring: dict[SlotId, ExtentId] = {}
         self._demand: RowDemand | None = None
-        self._tickets: dict[int, _Ticket] = {}
+        self._tickets: dict[int, Ticket] = {}
         self._next_ticket = 0
         self._unavailable: list[ExtentId] = []  # locked extents that failed: tried again in the next epoch
         uses = {
@@ -115,7 +109,7 @@ class ArenaActor:
                 own, gathered = self._divide(tickets)
                 for ticket in own:
                     self._drop(self._tickets.pop(ticket))
-                self._visits.cancelled(gathered)
+                sends += self._visits.cancelled(gathered)
             case ReadFailed(ticket=ticket, what=what):
                 if self._visits.owns(ticket):
                     sends += self._visits.failed(ticket, self._epoch, what)
@@ -175,7 +169,7 @@ class ArenaActor:
     def _ticket(self, extent: ExtentId, slot: SlotId, *, start: int, stored_bytes: int, place: int) -> Read:
         ticket = self._next_ticket
         self._next_ticket = (ticket + 1) & 0xFFFFFFFF  # tickets travel as u32
-        self._tickets[ticket] = _Ticket(extent, slot, place)
+        self._tickets[ticket] = Ticket(extent, slot, place)
         return Read(ticket, extent, start, stored_bytes, self._plan.offset_of(slot), place >= 0)
 
     # --- answers of the reader
@@ -207,7 +201,7 @@ class ArenaActor:
             sends.append(Send(ActorName.COMPUTE, BundlesReady(self._epoch, pack_ids(placed))))
         return sends
 
-    def _take_row(self, ticket: _Ticket) -> list[Send]:
+    def _take_row(self, ticket: Ticket) -> list[Send]:
         demand = self._demand
         if self._row_pool.state_of(ticket.slot) is SlotState.DOOMED or demand is None:
             self._row_pool.give_back(ticket.slot)
@@ -219,7 +213,7 @@ class ArenaActor:
         self._demand = None
         return [Send(ActorName.COMPUTE, RowsReady(demand.request, self._epoch, pack_ids(demand.placed())))]
 
-    def _take_failure(self, ticket: _Ticket, what: str) -> list[Send]:
+    def _take_failure(self, ticket: Ticket, what: str) -> list[Send]:
         pool = self._pool_of(ticket.slot)
         if pool is not None:
             wanted = pool.state_of(ticket.slot) is not SlotState.DOOMED
@@ -229,7 +223,7 @@ class ArenaActor:
             self._unavailable.append(ticket.extent)
         return [Send(ActorName.COMPUTE, BundlesUnavailable(self._epoch, what))] if wanted else []
 
-    def _drop(self, ticket: _Ticket) -> None:
+    def _drop(self, ticket: Ticket) -> None:
         """A ticket whose bytes are not wanted: its slot is free again; a locked extent is loaded later."""
         pool = self._pool_of(ticket.slot)
         if pool is None:
@@ -285,7 +279,7 @@ class ArenaActor:
         given_up = self._visits.abandon()
         return [*given_up, Send(ActorName.READER, CancelReads(pack_ids(doomed)))] if doomed else given_up
 
-    def _is_doomed(self, ticket: _Ticket) -> bool:
+    def _is_doomed(self, ticket: Ticket) -> bool:
         pool = self._pool_of(ticket.slot)
         return pool is not None and pool.state_of(ticket.slot) is SlotState.DOOMED
 

@@ -1,5 +1,6 @@
 """Between the arena's messages and its bundle store: visits and preloads in, reads and placements out."""
 
+from collections import deque
 from collections.abc import Iterable
 
 from tidemill.actors.actor import Send
@@ -21,6 +22,8 @@ from tidemill.actors.messages import (
 from tidemill.actors.packing import pack_ids, unpack_ids
 from tidemill.storage.manifest import Manifest
 
+LOADING_MAX = 4  # gathers of what is cached from the start that the reader has at a time: more would fill its link
+
 
 class BundleVisits:
     """Every answer is a list of what to send now."""
@@ -32,9 +35,12 @@ class BundleVisits:
         self._speculation = Speculation(store, gate)
         self._manifest = manifest
         self._counters = counters
+        self._to_load: deque[Gather] = deque()  # of the start, not sent yet
+        self._loading: set[int] = set()  # tickets of those that were
 
     def start(self) -> list[Send]:
-        return self._read(self._store.load_initial())
+        self._to_load.extend(self._store.load_initial())
+        return self._load()
 
     def visit(self, message: VisitBundles, now_ns: int) -> list[Send]:
         table, layer, learns = message.table, message.layer, message.learns
@@ -68,21 +74,28 @@ class BundleVisits:
         waited = self._store.placed is None
         for ticket in tickets:
             self._store.arrived(ticket)
-        return [*(self._place(now_ns) if waited else []), *self._read(self._speculation.issue(now_ns))]
+            self._loading.discard(ticket)
+        placed = self._place(now_ns) if waited else []
+        return [*placed, *self._load(), *self._read(self._speculation.issue(now_ns))]
 
     def failed(self, ticket: int, epoch: int, what: str) -> list[Send]:
         failure = self._store.failed(ticket)
+        self._loading.discard(ticket)
         if failure.is_final:
-            return [Send(ActorName.COMPUTE, BundlesUnavailable(epoch, what))]
-        return self._read(failure.gathers)
+            return [Send(ActorName.COMPUTE, BundlesUnavailable(epoch, what)), *self._load()]
+        return [*self._read(failure.gathers), *self._load()]
 
-    def cancelled(self, tickets: Iterable[int]) -> None:
+    def cancelled(self, tickets: Iterable[int]) -> list[Send]:
         for ticket in tickets:
             self._store.failed(ticket)
+            self._loading.discard(ticket)
+        return self._load()
 
     def abandon(self) -> list[Send]:
+        """What was not sent yet is still wanted, and nobody else could answer for it."""
         self._speculation.forget()
-        tickets = self._store.abandon()
+        unsent = {gather.ticket for gather in self._to_load}
+        tickets = [ticket for ticket in self._store.abandon() if ticket not in unsent]
         return [Send(ActorName.READER, CancelReads(pack_ids(tickets)))] if tickets else []
 
     def validate(self) -> None:
@@ -94,6 +107,13 @@ class BundleVisits:
             return []
         self._speculation.visit_placed(now_ns)
         return [Send(ActorName.COMPUTE, BundlesPlaced(placed.request, pack_ids(placed.slots)))]
+
+    def _load(self) -> list[Send]:
+        now: list[Gather] = []
+        while self._to_load and len(self._loading) < LOADING_MAX:
+            now.append(self._to_load.popleft())
+            self._loading.add(now[-1].ticket)
+        return self._read(now)
 
     def _read(self, gathers: Iterable[Gather]) -> list[Send]:
         return [

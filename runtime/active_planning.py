@@ -15,7 +15,6 @@ from tidemill.actors.compute.selection.operators import OPERATORS_OF, InputKind,
 from tidemill.actors.compute.selection.spec import SelectionSpec
 from tidemill.actors.compute.selection.topk import KINDS
 from tidemill.actors.predictor.config import PreloadKind
-from tidemill.actors.reader.observed_rate import slow_down
 from tidemill.runtime.calibration.calibration_file import CalibrationFile
 from tidemill.runtime.calibration.policies import operator_shares
 from tidemill.runtime.cell import measure_demands, plan_reader
@@ -29,7 +28,7 @@ from tidemill.runtime.planning.selections import Selections, StatedSelections, T
 from tidemill.storage.bundle_plan import BundlePlan, whole_bundle_bytes
 from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import load_manifest
-from tidemill.storage.read_plan import ReadPlanner, RequestTimes
+from tidemill.storage.read_choices import ReadChoices
 
 PRELOAD_OF: Mapping[PolicyName, PreloadKind] = MappingProxyType(
     {"topk": "scaled", "gate": "look-ahead", "neuron": "look-ahead"}
@@ -59,9 +58,9 @@ def active_setting(options: EngineOptions, grounds: Grounds) -> ActiveSetting:
         selections=None if options.selection is None else _selections(options.model, options.selection, grounds.trace),
         residency=ResidencyChoice(options.residency),
         preload_share=0.0 if options.preload == "none" else options.preload_share,
-        planner=ReadPlanner(RequestTimes(np.ones(1), np.ones(1)), max_bytes=1 << 20),
+        choices=ReadChoices(np.ones(1), np.ones(1), max_bytes=1 << 20),
     )
-    return replace(setting, planner=_read_planner(options, setting))
+    return replace(setting, choices=_read_choices(options, setting))
 
 
 def plan_way(options: EngineOptions, grounds: Grounds) -> ActiveRun:
@@ -173,10 +172,8 @@ def active_shares(model: Path, spec: SelectionSpec) -> Mapping[InputKind, float]
     }
 
 
-def _read_planner(options: EngineOptions, setting: ActiveSetting) -> ReadPlanner:
-    """As the reader of such a run has it once it knows at which rate large reads come: the drive's, or its throttle."""
+def _read_choices(options: EngineOptions, setting: ActiveSetting) -> ReadChoices:
+    """As the reader of such a run has them."""
     config = plan_reader(options, ledger_of(setting)(None), tickets=1)
     sizes, seconds = (np.array(values, np.float64) for values in (config.request_bytes, config.request_s))
-    observed = max(point.bytes_per_s for point in setting.rates.flash.points)
-    sizes, seconds = slow_down(sizes, seconds, observed)
-    return ReadPlanner(RequestTimes(sizes, seconds), max_bytes=config.read_bytes_max)
+    return ReadChoices(sizes, seconds, max_bytes=config.read_bytes_max)

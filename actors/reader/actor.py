@@ -22,11 +22,10 @@ from tidemill.actors.messages import (
 from tidemill.actors.packing import pack_ids, unpack_ids
 from tidemill.actors.reader.config import ReaderConfig
 from tidemill.actors.reader.gathers import GatherCount, GatherPlanner
-from tidemill.actors.reader.observed_rate import ObservedRate, slow_down
 from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.devices.device import LOAD_MODES, FlashDevice, ReadOutcome, ReadRequest
 from tidemill.storage.manifest import Extent, Manifest, Table
-from tidemill.storage.read_plan import ReadPlanner, RequestTimes
+from tidemill.storage.read_choices import ReadChoices
 
 
 class ReaderActor:
@@ -41,8 +40,12 @@ class ReaderActor:
         self._device = device
         self._counters = counters
         self._open: dict[int, tuple[Read | GatherBundles, int]] = {}  # ticket -> what, tries so far
-        self._gathers = GatherPlanner(manifest, config.bundles, _read_planner(config, None))
-        self._observed = ObservedRate()
+        choices = ReadChoices(
+            np.array(config.request_bytes, np.float64),
+            np.array(config.request_s, np.float64),
+            max_bytes=config.read_bytes_max,
+        )
+        self._gathers = GatherPlanner(manifest, config.bundles, choices)
         self._gather_counts: dict[int, GatherCount] = {}  # of open tickets
 
     @property
@@ -56,9 +59,9 @@ class ReaderActor:
         match message:
             case ReadBundles(reads=reads):
                 for read in reads:
-                    self._submit(read, tries=1)
+                    self._submit(read, now_ns, tries=1)
             case GatherBundles():
-                self._submit(message, tries=1)
+                self._submit(message, now_ns, tries=1)
             case CancelReads(tickets=tickets):
                 for ticket in unpack_ids(tickets).tolist():
                     if ticket in self._open:
@@ -79,10 +82,10 @@ class ReaderActor:
                 cancelled.append(outcome.ticket)
             elif outcome.error is None:
                 done.append(outcome.ticket)
-                self._count(read)
+                self._count(read, now_ns)
             elif tries <= self._config.retries:
                 self._counters[Counter.FLASH_RETRIES] += 1
-                self._submit(read, tries=tries + 1)
+                self._submit(read, now_ns, tries=tries + 1)
             else:
                 failed.append(self._fail(read, tries, outcome))
             if outcome.ticket not in self._open:
@@ -100,17 +103,19 @@ class ReaderActor:
         self._device.close()
         return []
 
-    def _submit(self, read: Read | GatherBundles, *, tries: int) -> None:
+    def _submit(self, read: Read | GatherBundles, now_ns: int, *, tries: int) -> None:
         self._open[read.ticket] = (read, tries)
         if isinstance(read, GatherBundles):
-            request, self._gather_counts[read.ticket] = self._gathers.plan(read)
+            request, self._gather_counts[read.ticket] = self._gathers.plan(read, now_ns, tries=tries)
             self._device.submit_gather(request, urgent=read.demand)
         else:
             self._device.submit(self._request(read), urgent=read.demand)
 
-    def _count(self, read: Read | GatherBundles) -> None:
+    def _count(self, read: Read | GatherBundles, now_ns: int) -> None:
         if isinstance(read, GatherBundles):
-            reads, read_bytes, useful_bytes = self._gather_counts[read.ticket]
+            count = self._gather_counts[read.ticket]
+            self._gathers.learn(count, now_ns)
+            reads, read_bytes, useful_bytes = count.reads, count.read_bytes, count.useful_bytes
             self._counters[Counter.GATHERED_BYTES] += useful_bytes
             self._counters[Counter.GATHER_READS] += reads
             self._counters[Counter.GATHER_READ_BYTES] += read_bytes
@@ -118,8 +123,6 @@ class ReaderActor:
             reads, read_bytes = 1, read.stored_bytes
         self._counters[Counter.FLASH_BYTES] += read_bytes
         self._counters[Counter.FLASH_READS] += reads
-        if self._config.bundles.tables and self._observed.see(reads, read_bytes, self._device.busy_ns):
-            self._gathers.plan_by(_read_planner(self._config, self._observed.bytes_per_s))
 
     def _request(self, read: Read) -> ReadRequest:
         extent = self._manifest.extents[read.extent]
@@ -165,10 +168,3 @@ class ReaderActor:
             f"{tries} tries: {outcome.error}"
         )
         return Send(ActorName.ARENA, ReadFailed(read.ticket, what))
-
-
-def _read_planner(config: ReaderConfig, observed_bytes_per_s: float | None) -> ReadPlanner:
-    sizes, seconds = (np.array(values, np.float64) for values in (config.request_bytes, config.request_s))
-    if observed_bytes_per_s is not None:
-        sizes, seconds = slow_down(sizes, seconds, observed_bytes_per_s)
-    return ReadPlanner(RequestTimes(sizes, seconds), max_bytes=config.read_bytes_max)

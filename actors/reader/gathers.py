@@ -7,13 +7,16 @@ import numpy as np
 
 from tidemill.actors.messages import GatherBundles
 from tidemill.actors.packing import unpack_ids
+from tidemill.actors.reader.settle_reads import SettleReads
 from tidemill.storage.bundle_places import BundlePlaces
 from tidemill.storage.bundle_plan import BundlePlan
 from tidemill.storage.codecs.bf16_bundles import capacity_of
 from tidemill.storage.devices.gather import I64, BundleCheck, GatherRequest
 from tidemill.storage.ids import TableId
 from tidemill.storage.manifest import ALIGNMENT_BYTES, Manifest
-from tidemill.storage.read_plan import ReadPlanner
+from tidemill.storage.read_choices import AS_MEASURED, DEARER, ReadChoices
+
+DENSE = 0.9  # of a layer's bundles: they are read as a whole, whatever the choice
 
 
 class GatherCount(NamedTuple):
@@ -22,23 +25,24 @@ class GatherCount(NamedTuple):
     reads: int
     read_bytes: int
     useful_bytes: int
+    begun_ns: int | None = None  # where it says something of choices
 
 
 class GatherPlanner:
-    def __init__(self, manifest: Manifest, plan: BundlePlan, reads: ReadPlanner) -> None:
+    def __init__(self, manifest: Manifest, plan: BundlePlan, choices: ReadChoices) -> None:
         self._manifest = manifest
         self._plan = plan
-        self._reads = reads
+        self._choices = choices
+        self._channels = {cached.table: cached.channels for cached in plan.tables}
+        gathers = sum(len(cached.quotas) for cached in plan.tables)
+        self._settle = SettleReads(len(DEARER), AS_MEASURED, gathers=gathers)
         self._places = {cached.table: BundlePlaces(manifest, TableId(cached.table)) for cached in plan.tables}
 
-    def plan_by(self, reads: ReadPlanner) -> None:
-        """From now on."""
-        self._reads = reads
-
-    def plan(self, message: GatherBundles) -> tuple[GatherRequest, GatherCount]:
+    def plan(self, message: GatherBundles, now_ns: int, *, tries: int) -> tuple[GatherRequest, GatherCount]:
+        """Told when it is submitted, and how often it was before."""
         bundles = unpack_ids(message.bundles).astype(np.int64)
         places, pool = self._places[message.table], self._plan.pool_of[message.table]
-        found = self._reads.plan(*places.find(bundles), places.bundle_bytes)
+        found = self._choices.plan(self._settle.choice, *places.find(bundles), places.bundle_bytes)
         request = GatherRequest(
             ticket=message.ticket,
             shards=found.shards,
@@ -51,7 +55,14 @@ class GatherPlanner:
             alignment=ALIGNMENT_BYTES,
             check=self._check(message.table, bundles),
         )
-        return request, GatherCount(found.requests, found.read_bytes, found.useful_bytes)
+        is_telling = message.demand and tries == 1 and len(bundles) < DENSE * self._channels[message.table]
+        begun_ns = now_ns if is_telling else None
+        return request, GatherCount(found.requests, found.read_bytes, found.useful_bytes, begun_ns)
+
+    def learn(self, count: GatherCount, now_ns: int) -> None:
+        """It has ended."""
+        if count.begun_ns is not None:
+            self._settle.see((now_ns - count.begun_ns) / 1e9, count.useful_bytes)
 
     def _check(self, table_id: int, bundles: I64) -> BundleCheck:
         """A whole bundle may still be a hostile one, whose lists kernels could not follow."""

@@ -8,7 +8,7 @@ from tidemill.actors.arena.residency.cache_demand import TableCache, warn_of_sma
 from tidemill.actors.arena.residency.choose_policy import ResidencyChoice
 from tidemill.actors.compute.selection.operators import InputKind
 from tidemill.runtime.ledger import Demands, Ledger, plan_ledger
-from tidemill.runtime.planning.active import ActivePrediction, DenseWork, predict_active
+from tidemill.runtime.planning.active import ActivePrediction, DenseWork, gather_rates, predict_active
 from tidemill.runtime.planning.bundle_replay import Preloading, Reads, Replay, TableUse, replay_bundles, spare_slots
 from tidemill.runtime.planning.constants import (
     COLD_START_S,
@@ -25,7 +25,7 @@ from tidemill.runtime.planning.selections import Selections, StatedSelections
 from tidemill.runtime.planning.workload import plan_workload
 from tidemill.storage.bundle_plan import BundlePlan
 from tidemill.storage.manifest import Manifest
-from tidemill.storage.read_plan import ReadPlanner
+from tidemill.storage.read_choices import ReadChoices
 
 CURVE_POINTS = 7
 
@@ -42,7 +42,7 @@ class ActiveSetting:
     selections: Selections | None
     residency: ResidencyChoice
     preload_share: float
-    planner: ReadPlanner
+    choices: ReadChoices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +143,8 @@ def _replay(setting: ActiveSetting, plan: BundlePlan) -> Replay:
         plan=plan,
         selections=StatedSelections({}) if setting.selections is None else setting.selections,
         residency=setting.residency,
-        planner=setting.planner,
+        choices=setting.choices,
+        gathers=gather_rates(setting.rates, setting.shape.io_depth),
         preloading=preloading,
         learns=setting.selections is not None,
     )

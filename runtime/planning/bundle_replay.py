@@ -13,12 +13,13 @@ from tidemill.actors.arena.residency.choose_policy import ResidencyChoice, choos
 from tidemill.actors.arena.residency.policy import Ids
 from tidemill.actors.arena.residency.table_residency import TableResidency
 from tidemill.actors.compute.selection.operators import InputKind
+from tidemill.runtime.planning.rates import GatherRates
 from tidemill.runtime.planning.selections import Selections
 from tidemill.storage.bundle_places import BundlePlaces
 from tidemill.storage.bundle_plan import BundlePlan, CachedTable
 from tidemill.storage.ids import TableId
 from tidemill.storage.manifest import Manifest, Role
-from tidemill.storage.read_plan import ReadPlanner
+from tidemill.storage.read_choices import DEARER, ReadChoices
 
 Bundles = npt.NDArray[np.int64]
 NOTHING: Bundles = np.zeros(0, np.int64)
@@ -102,7 +103,8 @@ class Replay:
     plan: BundlePlan
     selections: Selections
     residency: ResidencyChoice
-    planner: ReadPlanner
+    choices: ReadChoices
+    gathers: GatherRates
     preloading: Preloading | None
     learns: bool
 
@@ -254,9 +256,12 @@ class _Group:
         return whole
 
     def reads(self, bundles: Bundles) -> Reads:
+        """In the way that a run settles on (actors/reader/settle_reads.py)."""
         if not bundles.size:
             return Reads()
-        plan = self._replay.planner.plan(*self.places.find(bundles), self.places.bundle_bytes)
+        found, replay, size = self.places.find(bundles), self._replay, self.places.bundle_bytes
+        plans = [replay.choices.plan(choice, *found, size) for choice in range(len(DEARER))]
+        plan = min(plans, key=lambda plan: replay.gathers.seconds(plan.requests, plan.read_bytes, bundles.size))
         return Reads(
             bundles=bundles.size, useful_bytes=plan.useful_bytes, requests=plan.requests, read_bytes=plan.read_bytes
         )

@@ -16,7 +16,7 @@ from tidemill.runtime.planning.run_plan import ceiling_range
 from tidemill.runtime.planning.selections import StatedSelections
 from tidemill.storage.convert.tables import LayoutChoice
 from tidemill.storage.manifest import Manifest
-from tidemill.storage.read_plan import ReadPlanner, RequestTimes
+from tidemill.storage.read_choices import ReadChoices
 
 LAYOUTS = {
     "channels": LayoutChoice("input-channel", 1),
@@ -45,7 +45,7 @@ def setting_of(manifest: Manifest, *, selects: bool = True, preload_share: float
         selections=HALF if selects else None,
         residency=ResidencyChoice("lfu"),
         preload_share=preload_share,
-        planner=ReadPlanner(RequestTimes(np.array([4096.0, 65536.0]), np.array([20e-6, 60e-6])), max_bytes=1 << 19),
+        choices=ReadChoices(np.array([4096.0, 65536.0]), np.array([20e-6, 60e-6]), max_bytes=1 << 19),
     )
 
 

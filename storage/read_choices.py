@@ -41,4 +41,5 @@ class ReadChoices:
         """Cheaper bytes are dearer requests: only the ratio of the two counts, and times stay above 0."""
         if dearer >= 1:
             return seconds + (dearer - 1) * byte_s * sizes
-        return seconds + (1 / dearer - 1) * (seconds[0] - byte_s * sizes[0]).clip(0)
+        request_s = max(0.0, float(seconds[0] - byte_s * sizes[0]))
+        return seconds + (1 / dearer - 1) * request_s

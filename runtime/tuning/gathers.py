@@ -26,7 +26,7 @@ from tidemill.storage.bundle_plan import BundlePlan, BundlePool, CachedTable, bu
 from tidemill.storage.devices.thread_pool import ThreadPoolDevice
 from tidemill.storage.errors import DeviceError
 from tidemill.storage.manifest import Manifest, Table
-from tidemill.storage.read_plan import ReadPlanner
+from tidemill.storage.read_choices import ReadChoices
 
 SHARES = (0.02, 0.1, 0.3, 0.6)  # of a layer's bundles, wanted at once: single ones, and such as are read together
 SECONDS = 0.25  # for each share of each role
@@ -45,13 +45,13 @@ class Gathered(NamedTuple):
 class GatherMeter:
     """Every gather wants other bundles of another layer, so that no cache below serves it."""
 
-    def __init__(self, model: Path, manifest: Manifest, planner: ReadPlanner, *, io_depth: int) -> None:
+    def __init__(self, model: Path, manifest: Manifest, choices: ReadChoices, *, io_depth: int) -> None:
         """Raises ValueError for a model without single bundles."""
         self._tables = bundle_tables(manifest)
         if not self._tables:
             raise ValueError(f"{model} is in layout {manifest.layout}, whose bundles are not read one by one")
         self._plan = _plan(self._tables)
-        self._gathers = GatherPlanner(manifest, self._plan, planner)
+        self._gathers = GatherPlanner(manifest, self._plan, choices)
         self._files = [model / shard.file for shard in manifest.shards]
         self._code = find_gather_code(manifest)
         self._depth = io_depth
@@ -101,7 +101,7 @@ class GatherMeter:
         slots = np.arange(len(bundles))
         message = GatherBundles(self._ticket, table, pack_ids(bundles), pack_ids(slots), True)
         begun = time.perf_counter()  # planning is what a demand waits for, too
-        request, asked = self._gathers.plan(message)
+        request, asked = self._gathers.plan(message, 0, tries=1)  # nothing is learnt of it: reads stay as measured
         device.submit_gather(request, urgent=True)
         while not (outcomes := device.outcomes()):
             if not select.select(device.wake_fds, [], [], ANSWER_DEADLINE_S)[0]:

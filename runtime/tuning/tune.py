@@ -18,7 +18,7 @@ from tidemill.runtime.tuning.kernel_rates import DEFAULT_KINDS, measure_kernels
 from tidemill.runtime.tuning.machine import cpu_model, file_system, host_id
 from tidemill.runtime.tuning.scratch_file import scratch_file
 from tidemill.storage.manifest_file import load_manifest
-from tidemill.storage.read_plan import ReadPlanner, RequestTimes
+from tidemill.storage.read_choices import ReadChoices
 
 GATHER_DEPTH = 4  # reads under way, as a run has unless it is told otherwise
 KERNEL_S = 9.0  # what the step takes where kernels are compiled, for the bar
@@ -107,8 +107,8 @@ def _measure_gathers(options: TuneOptions, flash: FlashRates, on_point: Callable
     assert options.model is not None
     points = sorted((p.request_bytes, p.bytes_per_s) for p in flash.points if p.depth == GATHER_DEPTH)
     sizes, rates = (np.array(column, np.float64) for column in zip(*points, strict=True))
-    planner = ReadPlanner(RequestTimes(sizes, sizes / rates), max_bytes=GATHER_BYTES_MAX)
-    meter = GatherMeter(options.model, load_manifest(options.model), planner, io_depth=GATHER_DEPTH)
+    choices = ReadChoices(sizes, sizes / rates, max_bytes=GATHER_BYTES_MAX)
+    meter = GatherMeter(options.model, load_manifest(options.model), choices, io_depth=GATHER_DEPTH)
     return meter.measure(on_point)
 
 

@@ -8,9 +8,9 @@ from tidemill.actors.reader.gathers import GatherCount
 from tidemill.runtime.planning.constants import GATHER_BUNDLE_S
 from tidemill.runtime.tuning.gathers import Gathered, GatherMeter, fit_gathers, fit_positive
 from tidemill.storage.convert.tables import LayoutChoice
-from tidemill.storage.read_plan import ReadPlanner, RequestTimes
+from tidemill.storage.read_choices import ReadChoices
 
-PLANNER = ReadPlanner(RequestTimes(np.array([4096.0, 65536.0]), np.array([20e-6, 60e-6])), max_bytes=1 << 19)
+CHOICES = ReadChoices(np.array([4096.0, 65536.0]), np.array([20e-6, 60e-6]), max_bytes=1 << 19)
 
 
 def gathered(reads: int, size: int, bundles: int) -> Gathered:
@@ -34,7 +34,7 @@ def test_no_cost_is_below_nothing() -> None:
 @pytest.mark.parametrize("layout", ["input-channel", "neuron"])
 def test_a_models_bundles_are_read_verified_and_timed(tmp_path: Path, layout: str) -> None:
     manifest = write_blocky_model(tmp_path / "model", LayoutChoice(layout, 1))  # type: ignore[arg-type]
-    meter = GatherMeter(tmp_path / "model", manifest, PLANNER, io_depth=2)
+    meter = GatherMeter(tmp_path / "model", manifest, CHOICES, io_depth=2)
     told: list[float] = []
     found = meter.measure(told.append, seconds=0.0)
     assert len(told) == meter.points
@@ -44,4 +44,4 @@ def test_a_models_bundles_are_read_verified_and_timed(tmp_path: Path, layout: st
 def test_a_dense_model_has_nothing_to_measure(tmp_path: Path) -> None:
     manifest = write_blocky_model(tmp_path / "model", LayoutChoice("dense", 1))
     with pytest.raises(ValueError, match="layout dense"):
-        GatherMeter(tmp_path / "model", manifest, PLANNER, io_depth=2)
+        GatherMeter(tmp_path / "model", manifest, CHOICES, io_depth=2)

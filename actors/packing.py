@@ -1,5 +1,7 @@
 """Lists of ids as they travel in messages: packed little-endian arrays."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -21,6 +23,14 @@ def pack_tokens(token_ids: npt.ArrayLike) -> bytes:
 
 def unpack_tokens(packed: bytes) -> list[int]:
     return [int(token) for token in np.frombuffer(packed, dtype="<i4")]
+
+
+def pack_checksums(checksums: Sequence[int]) -> bytes:
+    return np.array(checksums, dtype="<u8").tobytes()
+
+
+def unpack_checksums(packed: bytes) -> list[int]:
+    return [int(checksum) for checksum in np.frombuffer(packed, dtype="<u8")]
 
 
 def pack_bits(ids: npt.NDArray[np.uint32], count: int) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import suppress
 from time import perf_counter_ns
 
-from tidemill.actors.counters import Counter, Counters
+from tidemill.actors.counters import Counter
 from tidemill.actors.messages import (
     CancelStep,
     ChannelsSelected,
@@ -19,11 +19,10 @@ from tidemill.actors.messages import (
     TokensSampled,
     WindowEvaluated,
 )
-from tidemill.actors.packing import pack_tokens, unpack_bits, unpack_tokens
+from tidemill.actors.packing import pack_tokens, unpack_bits
 from tidemill.runtime.cell import Cell, open_cell
 from tidemill.runtime.events import (
     ChannelsTraced,
-    Gathers,
     GenerationEvent,
     LoadProgressed,
     PrefillProgressed,
@@ -34,6 +33,7 @@ from tidemill.runtime.lab import Lab
 from tidemill.runtime.launchers.launcher import CellClosedError
 from tidemill.runtime.options import EngineOptions
 from tidemill.runtime.report import EngineReport, report_of
+from tidemill.runtime.step_division import divide_step
 from tidemill.storage.bundle_plan import BundlePlan
 from tidemill.storage.ids import TableId
 from tidemill.storage.manifest import Manifest
@@ -115,17 +115,21 @@ class Engine:
         start = self._reuse(token_ids)
         pending = list(token_ids[start:])
         self._generation += 1
-        generation = self._generation
-        for _ in range(max_tokens):
+        generation, told, drafts = self._generation, 0, 0
+        while told < max_tokens:
             if generation != self._generation:
                 raise RuntimeError("another generation was begun on this engine; it ended this one")
             if start + len(pending) > self.context:
                 return
-            sampled = yield from self._run_step(pending, start)
-            start += len(pending)
-            pending = [sampled]
-            if sampled in stop_ids:
-                return
+            tokens = yield from self._run_step(pending, start, drafts)
+            start += len(pending) + len(tokens) - 1
+            pending = [tokens[-1].token_id]
+            for token in tokens:
+                told += 1
+                yield token
+                if token.token_id in stop_ids:
+                    return
+            drafts = max(0, min(max_tokens - told - 1, self.context - start - 1))
 
     def evaluate(self, token_ids: Sequence[int]) -> Iterator[GenerationEvent | WindowEvaluated]:
         """Compare what the policies that this engine was opened with make of a window of text with what the exact
@@ -184,13 +188,15 @@ class Engine:
             common += 1
         return common
 
-    def _run_step(self, token_ids: Sequence[int], start: int) -> Generator[GenerationEvent, None, int]:
-        """One step; its value is the sampled token."""
+    def _run_step(
+        self, token_ids: Sequence[int], start: int, drafts: int
+    ) -> Generator[GenerationEvent, None, Sequence[TokenGenerated]]:
+        """One step; its value is the sampled tokens: one, and up to `drafts` more that were drafted and are right."""
         self._step += 1
         launcher, counters = self._cell.launcher, self._cell.launcher.counters
         begun_ns, before = perf_counter_ns(), counters.copy()
         del self._kv_tokens[start:]
-        launcher.send(RunStep(self._step, self._sequence, start, pack_tokens(token_ids), True))
+        launcher.send(RunStep(self._step, self._sequence, start, pack_tokens(token_ids), True, drafts))
         done: TokensSampled | None = None
         try:
             while done is None:
@@ -209,10 +215,9 @@ class Engine:
                 with suppress(CellClosedError):  # the engine was closed first: nothing is left to be cancelled
                     self._cancel()
             raise
-        self._kv_tokens += token_ids
-        (sampled,) = unpack_tokens(done.token_ids)
-        yield _generated(done, sampled, perf_counter_ns() - begun_ns, counters - before)
-        return sampled
+        generated = divide_step(done, perf_counter_ns() - begun_ns, counters - before)
+        self._kv_tokens += [*token_ids, *(token.token_id for token in generated[:-1])]
+        return generated
 
     def _load_progress(self) -> Iterator[GenerationEvent]:
         loaded = int(self._cell.launcher.counters[Counter.LOCKED_BYTES_LOADED])
@@ -234,25 +239,6 @@ class Engine:
                 ended = isinstance(message, StepCancelled | StepFailed | TokensSampled | WindowEvaluated)
                 if ended and message.step == self._step:
                     return
-
-
-def _generated(done: TokensSampled, sampled: int, elapsed_ns: int, counted: Counters) -> TokenGenerated:
-    """`counted`: by how much the counters rose meanwhile."""
-    return TokenGenerated(
-        sampled,
-        elapsed_ns,
-        done.compute_ns,
-        done.stall_ns,
-        flash_bytes=int(counted[Counter.FLASH_BYTES]),
-        flash_reads=int(counted[Counter.FLASH_READS]),
-        flash_busy_ns=int(counted[Counter.FLASH_BUSY_NS]),
-        gathers=Gathers(
-            int(counted[Counter.GATHER_READS]),
-            int(counted[Counter.GATHER_READ_BYTES]),
-            int(counted[Counter.GATHERED_BYTES]),
-        ),
-        logits_checksum=done.logits_checksum,
-    )
 
 
 def _traced(message: ChannelsSelected) -> ChannelsTraced:

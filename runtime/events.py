@@ -41,8 +41,25 @@ class Gathers:
 
 
 @dataclass(frozen=True, slots=True)
+class DraftedPass:
+    """A decoding step that may draft: `drafted` tokens were proposed by `kind` in `draft_ns`, then one exact lap over
+    them and the token before checked them in `check_ns`; `accepted` of them were right. `stall_ns` and `flash_bytes`
+    are the whole step's."""
+
+    kind: str
+    drafted: int
+    accepted: int
+    draft_ns: int
+    check_ns: int
+    stall_ns: int
+    compute_ns: int
+    flash_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class TokenGenerated:
-    """One token, and where the time since the token before went. `elapsed_ns` is the engine's wall clock."""
+    """One token, and where the time since the token before went. `elapsed_ns` is the engine's wall clock. Tokens of one
+    step share what it took alike; the first of them tells of its draft."""
 
     token_id: int
     elapsed_ns: int
@@ -53,6 +70,7 @@ class TokenGenerated:
     flash_busy_ns: int  # of elapsed_ns, with at least one read under way
     gathers: Gathers  # of flash_reads and flash_bytes
     logits_checksum: int  # xxh3_64 of the f32 logits: what "equal bits" is checked with
+    drafted_pass: DraftedPass | None = None
 
 
 @dataclass(frozen=True, slots=True)

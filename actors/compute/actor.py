@@ -11,12 +11,13 @@ import numpy.typing as npt
 from tidemill.actors.actor import Send
 from tidemill.actors.compute.config import ComputeConfig
 from tidemill.actors.compute.decoder import Decoder
+from tidemill.actors.compute.drafted_run import DraftedRun
+from tidemill.actors.compute.drafting.drafter import Drafter
 from tidemill.actors.compute.evaluation import Evaluation
 from tidemill.actors.compute.evaluation_run import EvaluationRun
 from tidemill.actors.compute.held_extents import HeldExtents
 from tidemill.actors.compute.held_rows import HeldRows
 from tidemill.actors.compute.placement import Placement
-from tidemill.actors.compute.sampling import sample
 from tidemill.actors.compute.selection.policy import SelectionPolicy
 from tidemill.actors.compute.step_events import (
     BundlesNeeded,
@@ -26,9 +27,10 @@ from tidemill.actors.compute.step_events import (
     LayerDone,
     RowsNeeded,
 )
+from tidemill.actors.compute.step_meter import StepMeter
 from tidemill.actors.compute.step_run import StepRun
 from tidemill.actors.compute.visits import Visits
-from tidemill.actors.counters import MILLION, Counter, Counters
+from tidemill.actors.counters import Counters
 from tidemill.actors.messages import (
     ActorName,
     BundlesPlaced,
@@ -48,8 +50,8 @@ from tidemill.actors.messages import (
     StepFailed,
     StepProgressed,
 )
-from tidemill.storage.checksums import digest_int
 
+F32 = npt.NDArray[np.float32]
 QUANTUM_NS = 5_000_000  # computed on without looking at the links; short against a person's Ctrl-C, long against a poll
 
 
@@ -69,18 +71,20 @@ class ComputeActor:
         clock_ns: Callable[[], int],
         evaluation: Evaluation | None = None,
         policy: SelectionPolicy | None = None,
+        drafter: Drafter | None = None,
     ) -> None:
-        """`policy` selects at decoded positions (lossy)."""
+        """`policy` selects at decoded positions (lossy); a `drafter` proposes tokens there, for exact steps."""
         self._chunk = config.chunk
         self._context = config.context
         self._decoder = decoder
         self._extents = HeldExtents(config.plan, placement)
         self._rows = HeldRows(config.plan)
         self._visits = Visits(config.plan.bundles)
-        self._counters = counters
+        self._meter = StepMeter(counters, self._all_kernel_ns)
         self._clock_ns = clock_ns
         self._evaluation = evaluation
         self._policy = policy
+        self._drafter = drafter
         self._traces = config.traces
         self._streams = config.plan.ring_slots > 0
         self._epoch = 0
@@ -92,7 +96,6 @@ class ComputeActor:
         self._blocked_since: int | None = None
         self._blocked_on: ExtentNeeded | RowsNeeded | BundlesNeeded | None = None
         self._answer: object = None  # what the decoder is sent when it is resumed: where rows or bundles lie
-        self._kernel_ns = 0
 
     @property
     def wants_poll(self) -> bool:
@@ -147,13 +150,24 @@ class ComputeActor:
     # --- the life of a step
 
     def _begin(self, message: RunStep, now_ns: int) -> list[Send]:
-        run = StepRun(message, chunk=self._chunk, layer_count=self._decoder.spec.layer_count, now_ns=now_ns)
+        run = self._make_run(message, now_ns)
         fault = run.find_fault(self._run, self._sequence, len(self._history), self._context)
         if fault is not None:
             return [Send(ActorName.ENGINE, StepFailed(message.step, fault))]
         del self._history[message.start :]
         self._history.extend(run.token_ids)
         return self._begin_run(run)
+
+    def _make_run(self, message: RunStep, now_ns: int) -> StepRun:
+        layer_count = self._decoder.spec.layer_count
+        if self._drafter is None or not message.drafts:
+            if self._drafter is not None:
+                self._drafter.begin_request()
+            return StepRun(message, chunk=self._chunk, layer_count=layer_count, now_ns=now_ns)
+        return DraftedRun(
+            message, self._drafter, self._history, self._sampling,
+            chunk=self._chunk, layer_count=layer_count, now_ns=now_ns,
+        )  # fmt: skip
 
     def _begin_evaluation(self, message: EvaluateWindow, now_ns: int) -> list[Send]:
         assert self._evaluation is not None, "engines send windows only to cells that were opened for evaluation"
@@ -167,7 +181,7 @@ class ComputeActor:
 
     def _begin_run(self, run: StepRun | EvaluationRun) -> list[Send]:
         self._run = run
-        self._kernel_ns = self._decoder.kernel_ns
+        self._meter.begin()
         self._decoder.take_densities()  # a step that was given up may have left something
         return self._begin_lap(run)
 
@@ -201,35 +215,24 @@ class ComputeActor:
                 case ExtentNeeded() | RowsNeeded() | BundlesNeeded():
                     return sends + self._block(event)
 
-    def _end_lap(self, run: StepRun | EvaluationRun, logits: object) -> list[Send]:
+    def _end_lap(self, run: StepRun | EvaluationRun, logits: F32 | None) -> list[Send]:
         if run.has_laps_left:
             return self._begin_lap(run)
-        sampled: list[int] = []
-        checksum = 0
-        if isinstance(logits, np.ndarray):
-            checksum = digest_int(logits[-1].data)
-            sampled = [sample(logits[-1], self._sampling, self._history, position=len(self._history))]
-        compute_ns = self._count(run)
-        elapsed_ns = self._clock_ns() - run.started_ns
         if isinstance(run, EvaluationRun):
-            return [Send(ActorName.ENGINE, run.answer(compute_ns, elapsed_ns))]
-        return [Send(ActorName.ENGINE, run.answer(sampled, checksum, compute_ns, elapsed_ns))]
+            return [Send(ActorName.ENGINE, run.answer(self._count(run), self._clock_ns() - run.started_ns))]
+        sampled = run.sample(logits, self._sampling, self._history)
+        self._history += sampled.token_ids[:-1]  # the last one is not computed with yet
+        return [Send(ActorName.ENGINE, run.answer(sampled, self._count(run), self._clock_ns() - run.started_ns))]
 
     def _count(self, run: StepRun | EvaluationRun) -> int:
         """A step has ended; its time in kernels."""
-        compute_ns = self._decoder.kernel_ns - self._kernel_ns
-        self._counters[Counter.COMPUTE_NS] += compute_ns
-        self._counters[Counter.STALL_NS] += run.stall_ns
-        self._counters[Counter.ROW_STALL_NS] += run.row_stall_ns
-        self._counters[Counter.STEPS] += 1
-        self._counters[Counter.POSITIONS] += len(run.token_ids)
-        if isinstance(run, StepRun) and run.is_decoding and self._policy is not None:
-            shares = np.rint(self._decoder.take_densities() * MILLION).astype(np.int64)
-            self._counters[Counter.COMPUTED_Q : Counter.COMPUTED_DOWN + 1] += shares
-            self._counters[Counter.SELECTED_POSITIONS] += 1
-        self._counters[Counter.KV_POSITIONS] = max(self._counters[Counter.KV_POSITIONS], len(self._history))
         self._run = None
-        return compute_ns
+        if isinstance(run, StepRun) and run.is_decoding and self._policy is not None:
+            self._meter.count_selection(self._decoder.take_densities())
+        return self._meter.end(run.positions, run.stall_ns, run.row_stall_ns, len(self._history))
+
+    def _all_kernel_ns(self) -> int:
+        return self._decoder.kernel_ns + (self._drafter.kernel_ns if self._drafter is not None else 0)
 
     def _report_progress(self, run: StepRun | EvaluationRun) -> list[Send]:
         if not run.is_prefill:

@@ -45,6 +45,10 @@ class EvaluationRun:
         return self._tokens
 
     @property
+    def positions(self) -> int:
+        return len(self._tokens)
+
+    @property
     def has_laps_left(self) -> bool:
         return self._begun < len(self._laps)
 

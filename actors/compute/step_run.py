@@ -1,17 +1,27 @@
 """One RunStep on its way: its chunks, the decoder's generator, and where its time went."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from tidemill.actors.compute.decoder import Decoder
+from tidemill.actors.compute.sampling import sample
 from tidemill.actors.compute.selection.policy import SelectionPolicy
-from tidemill.actors.compute.step_events import StepEvent, WantLogits
-from tidemill.actors.messages import RunStep, TokensSampled
-from tidemill.actors.packing import pack_tokens, unpack_tokens
+from tidemill.actors.compute.step_events import StepGenerator, WantLogits
+from tidemill.actors.messages import RunStep, Sampling, TokensSampled
+from tidemill.actors.packing import pack_checksums, pack_tokens, unpack_tokens
+from tidemill.storage.checksums import digest_int
 
-StepGenerator = Generator[StepEvent, object, npt.NDArray[np.float32] | None]
+F32 = npt.NDArray[np.float32]
+
+
+class Sampled(NamedTuple):
+    """The tokens that a step ends with, and the digest of the logits that each was sampled from."""
+
+    token_ids: Sequence[int] = ()
+    checksums: Sequence[int] = ()
 
 
 class StepRun:
@@ -33,6 +43,11 @@ class StepRun:
     @property
     def token_ids(self) -> Sequence[int]:
         return self._tokens
+
+    @property
+    def positions(self) -> int:
+        """That the laps compute."""
+        return len(self._tokens)
 
     @property
     def start(self) -> int:
@@ -83,7 +98,20 @@ class StepRun:
         self._begun += len(tokens)
         self.layers_done = 0
 
-    def answer(self, sampled: Sequence[int], checksum: int, compute_ns: int, elapsed_ns: int) -> TokensSampled:
-        """`checksum`: of the logits that were sampled from."""
-        step, sequence = self.message.step, self.message.sequence
-        return TokensSampled(step, sequence, pack_tokens(sampled), compute_ns, self.stall_ns, elapsed_ns, checksum)
+    def sample(self, logits: F32 | None, sampling: Sampling, history: Sequence[int]) -> Sampled:
+        """From the last lap's logits [1, vocab]; `history` holds the step's own tokens already."""
+        if logits is None:
+            return Sampled()
+        token = sample(logits[-1], sampling, history, position=len(history))
+        return Sampled([token], [digest_int(logits[-1].data)])
+
+    def answer(self, sampled: Sampled, compute_ns: int, elapsed_ns: int) -> TokensSampled:
+        return TokensSampled(
+            self.message.step,
+            self.message.sequence,
+            pack_tokens(sampled.token_ids),
+            compute_ns,
+            self.stall_ns,
+            elapsed_ns,
+            pack_checksums(sampled.checksums),
+        )

@@ -6,9 +6,11 @@ from tidemill.actors.messages.message import ActorMessage
 
 
 class TokensSampled(ActorMessage, frozen=True, tag=10):
-    """The end of a step. `token_ids` (packed i32) is empty when nothing was to be sampled.
+    """The end of a step. `token_ids` (packed i32) is empty when nothing was to be sampled; all but the last were
+    drafted and stand in the KV cache.
 
-    `logits_checksum` is xxh3_64 of the f32 logits that were sampled from (0 without): equal checksums, equal bits.
+    `checksums` (packed u64): for each token, xxh3_64 of the f32 logits that it was sampled from: equal checksums, equal
+    bits. `draft`: who proposed `drafted` tokens in `draft_ns` of elapsed_ns; "" in a step that could not draft.
     """
 
     step: int
@@ -17,7 +19,10 @@ class TokensSampled(ActorMessage, frozen=True, tag=10):
     compute_ns: int  # in kernels
     stall_ns: int  # waiting for bundles
     elapsed_ns: int  # from RunStep's arrival; the rest is management
-    logits_checksum: int
+    checksums: bytes
+    draft: str = ""
+    drafted: int = 0
+    draft_ns: int = 0
 
 
 class StepProgressed(ActorMessage, frozen=True, tag=11):

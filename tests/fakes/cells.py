@@ -1,7 +1,7 @@
 """A whole cell in one thread: real actors and kernels, a fake flash and a fake clock, every choice drawn from one
 seed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from tidemill.actors.arena.residency.choose_policy import ResidencyChoice
 from tidemill.actors.compute.actor import ComputeActor
 from tidemill.actors.compute.config import ComputeConfig
 from tidemill.actors.compute.decoder import Decoder
+from tidemill.actors.compute.drafting.drafter import Drafter
 from tidemill.actors.compute.evaluation import Evaluation
 from tidemill.actors.compute.masking import Masking
 from tidemill.actors.compute.placement import Placement
@@ -47,6 +48,8 @@ from tidemill.storage.manifest_file import load_manifest
 
 GREEDY = Sampling(0.0, 0, 1.0, 0.0, 1.0, 0)
 ENDS = TokensSampled | StepCancelled | StepFailed | WindowEvaluated
+MakeDrafter = Callable[[Decoder, Callable[[], int]], Drafter]
+CONTEXT = 96
 STEPS_MAX = 200_000  # of the scheduler, for one model step: more means that the cell hangs
 
 
@@ -70,8 +73,10 @@ class FakeCell:
         window: int = 0,
         popularity: Mapping[int, bytes] | None = None,
         traces: bool = False,
+        make_drafter: MakeDrafter | None = None,
+        sampling: Sampling = GREEDY,
     ) -> None:
-        """With a `window`, text is evaluated under the policy too."""
+        """With a `window`, text is evaluated under the policy too. `make_drafter` is given the decoder and a clock."""
         self.seed = seed
         manifest = load_manifest(directory)
         self.arena_bytes = np.zeros(plan.arena_bytes, np.uint8)
@@ -82,7 +87,7 @@ class FakeCell:
             manifest,
             self.arena_bytes,
             placement,
-            context=96,
+            context=CONTEXT,
             chunk=chunk,
             threads=1,
             row_slots=plan.row_slots,
@@ -102,13 +107,14 @@ class FakeCell:
             self.counters,
         )
         compute = ComputeActor(
-            ComputeConfig(plan=plan, context=96, chunk=chunk, threads=1, traces=traces),
+            ComputeConfig(plan=plan, context=CONTEXT, chunk=chunk, threads=1, traces=traces),
             decoder,
             placement,
             self.counters,
             self.tick,
             Evaluation(manifest, [policy] if policy is not None else [], window) if window else None,
             policy,
+            make_drafter(decoder, self.tick) if make_drafter is not None else None,
         )
         head = manifest.head_extents
         predictor = PredictorConfig(
@@ -129,8 +135,9 @@ class FakeCell:
         }
         self.cell = InProcessCell(actors, clock_ns=self.tick, seed=seed, after_delivery=lambda _: self.arena.validate())
         self.cell.start()
-        self.cell.send(OpenSequence(0, GREEDY))
+        self.cell.send(OpenSequence(0, sampling))
         self._step = 0
+        self._drafts = make_drafter is not None
         self.traced: list[ChannelsSelected] = []
 
     def __repr__(self) -> str:
@@ -141,10 +148,10 @@ class FakeCell:
         self._now += 1_000_000
         return self._now
 
-    def run(self, token_ids: Sequence[int], start: int, *, cancel_after: int | None = None) -> Message:
+    def run(self, token_ids: Sequence[int], start: int, *, cancel_after: int | None = None, drafts: int = 0) -> Message:
         """One step; the message that ends it. `cancel_after`: send CancelStep after so many deliveries."""
         self._step += 1
-        return self._finish(RunStep(self._step, 0, start, pack_tokens(token_ids), True), cancel_after)
+        return self._finish(RunStep(self._step, 0, start, pack_tokens(token_ids), True, drafts), cancel_after)
 
     def evaluate(self, token_ids: Sequence[int]) -> Message:
         """One window; the message that ends it."""
@@ -165,15 +172,21 @@ class FakeCell:
         raise AssertionError(f"seed {self.seed}: the cell hangs")
 
     def greedy(self, prompt: Sequence[int], count: int) -> list[int]:
-        tokens: list[int] = []
-        pending, start = list(prompt), 0
-        while len(tokens) < count:
-            message = self.run(pending, start)
+        return [token for message in self.generate(prompt, count) for token in unpack_tokens(message.token_ids)]
+
+    def generate(self, prompt: Sequence[int], count: int) -> list[TokensSampled]:
+        """The steps that give `count` tokens, with drafts in all but the first if the cell has a drafter."""
+        steps: list[TokensSampled] = []
+        pending, start, left = list(prompt), 0, count
+        while left:
+            drafts = min(left - 1, CONTEXT - start - 1) if steps and self._drafts else 0
+            message = self.run(pending, start, drafts=drafts)
             assert isinstance(message, TokensSampled), f"seed {self.seed}: {message}"
-            start += len(pending)
-            pending = unpack_tokens(message.token_ids)
-            tokens += pending
-        return tokens
+            tokens = unpack_tokens(message.token_ids)
+            start += len(pending) + len(tokens) - 1
+            pending, left = tokens[-1:], left - len(tokens)
+            steps.append(message)
+        return steps
 
     def settle(self) -> None:
         """Deliver everything that is still under way."""

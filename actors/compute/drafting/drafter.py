@@ -1,0 +1,81 @@
+"""Proposes tokens for an exact check, by whoever promises most, and learns from what became of them."""
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tidemill.actors.compute.drafting.choose_length import Choice, DraftChooser, Pass
+from tidemill.actors.compute.drafting.ngram import NgramDraft
+from tidemill.actors.compute.drafting.spec import DraftKind, DraftSpec
+from tidemill.actors.compute.sampling import sample
+from tidemill.actors.compute.step_events import StepEvent
+from tidemill.actors.messages import Sampling
+
+F32 = npt.NDArray[np.float32]
+DraftLap = Generator[StepEvent, object, F32]
+
+
+class DraftingModel(Protocol):
+    """What is computed for a draft: a coarse reading of the model itself, or a smaller model."""
+
+    @property
+    def kernel_ns(self) -> int:
+        """Spent in kernels that the exact decoder does not count."""
+        ...
+
+    def draft(self, history: Sequence[int]) -> DraftLap:
+        """Logits [vocab] of the token behind `history`, whose last token was not computed with yet."""
+        ...
+
+
+class Drafter:
+    """Of one sequence. Its tokens are guesses: nothing rests on them but speed."""
+
+    def __init__(
+        self, spec: DraftSpec, models: dict[DraftKind, DraftingModel], ends: Sequence[int], clock_ns: Callable[[], int]
+    ) -> None:
+        """`models`: who computes drafts, by kind. `ends`: tokens behind which nothing is drafted."""
+        self._spec = spec
+        self._models = models
+        self._ends = frozenset(ends)
+        self._chooser = DraftChooser(spec.kinds, spec.most, spec.fixed_length)
+        self._ngram = NgramDraft() if "ngram" in spec.kinds else None
+        self._found: tuple[list[int], int] = ([], 0)  # the n-gram's tokens, and how long its match is
+        self.clock_ns = clock_ns
+
+    @property
+    def kernel_ns(self) -> int:
+        return sum(model.kernel_ns for model in self._models.values())
+
+    def begin_request(self) -> None:
+        """Another text: what the last one accepted does not count."""
+        self._chooser.begin_request()
+
+    def choose(self, history: Sequence[int], room: int) -> Choice:
+        """Who drafts behind `history`, and how many tokens, at most `room`."""
+        if self._ngram is not None:
+            self._ngram.follow(history)
+            self._found = self._ngram.propose(min(room, self._spec.most))
+        offered, match = self._found
+        return self._chooser.choose(room=room, match=match, offered=len(offered))
+
+    def propose(
+        self, choice: Choice, history: Sequence[int], sampling: Sampling
+    ) -> Generator[StepEvent, object, list[int]]:
+        """The tokens, drawn with the noise that the check will draw with."""
+        if choice.kind == "none":
+            return []
+        if choice.kind == "ngram":
+            return self._found[0][: choice.length]
+        model, seen = self._models[choice.kind], list(history)
+        while len(seen) < len(history) + choice.length:
+            logits = yield from model.draft(seen)
+            seen.append(sample(logits, sampling, seen, position=len(seen)))
+            if seen[-1] in self._ends:
+                break
+        return seen[len(history) :]
+
+    def learn(self, done: Pass) -> None:
+        self._chooser.observe(done)

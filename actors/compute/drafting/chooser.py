@@ -1,0 +1,107 @@
+"""Chooses each pass's draft: the kind and length of which most tokens per second are expected, or none. Pure: the same
+passes lead to the same choices, and no bit of the output depends on them.
+
+**What is best.** With the rate λ at which tokens come in the long run, the pass that does most for it has the largest
+E - λ · T, E the tokens and T the time expected (Dinkelbach 1967: the ratio's maximum is where that is 0). E / T alone
+would stop short in a pass that promises much, for the ones after it promise no more than usual.
+
+**Never much slower than plain decoding.** Of every pass that drafts, what it took beyond its tokens' plain time is put
+down as lost, and what it saved as won, though no more than `MOST_WON` steps are kept. A pass is not chosen if the worst
+that can come of it, no draft being right, would put the loss above `LOSS_RATIO` of the time spent and `LOSS_STEPS`.
+What the estimates say loses is tried again after a wait that doubles with each loss.
+"""
+
+from collections.abc import Sequence
+
+from tidemill.actors.compute.drafting.acceptance import Acceptance
+from tidemill.actors.compute.drafting.pass_times import PassTimes
+from tidemill.actors.compute.drafting.passes import Choice, Pass
+from tidemill.actors.compute.drafting.spec import DraftKind
+
+NONE = Choice("none", 0)
+PLAIN_FIRST = 2  # plain passes before anything is compared with them
+PLAIN_AGAIN = 64  # drafting passes after which one is plain, to see what that takes by now
+LOSS_RATIO, LOSS_STEPS, MOST_WON = 0.02, 2.0, 8.0
+FIRST_WAIT, MOST_WAIT = 8, 256  # plain passes between two trials of a kind that loses
+RATE_KEEP = 0.98  # of tokens and time that the rate is of, per pass
+
+
+class DraftChooser:
+    """Asked before each pass and told of each, in turn. `begin_request` forgets what texts decide and keeps what the
+    machine does."""
+
+    def __init__(self, kinds: Sequence[DraftKind], most: int, fixed_length: int | None) -> None:
+        self._kinds = tuple(kinds)
+        self._most = most
+        self._fixed_length = fixed_length
+        self._times = PassTimes()
+        self._acceptance = Acceptance()
+        self._match = 0  # of the pass under way
+        self._plain_seen = self._since_plain = 0
+        self._waits = dict.fromkeys(self._kinds, FIRST_WAIT)
+        self._waited = dict.fromkeys(self._kinds, 0)
+        self._spent_ns = self._lost_ns = 0.0
+        self._recent_tokens = self._recent_ns = 0.0
+
+    def begin_request(self) -> None:
+        self._acceptance = Acceptance()
+        self._waits = dict.fromkeys(self._kinds, FIRST_WAIT)
+        self._waited = dict.fromkeys(self._kinds, 0)
+        self._recent_tokens = self._recent_ns = 0.0
+
+    def choose(self, *, room: int, match: int) -> Choice:
+        """`room`: how many tokens the pass may bring, by the context and by what is still wanted, 1 or more: it drafts
+        one less at most. `match`: how many tokens the n-gram draft's context matches; 0: it has none to offer."""
+        self._match = match
+        most = min(self._most, room - 1)
+        kinds = [kind for kind in self._kinds if kind != "ngram" or match > 0]
+        if most < 1 or not kinds:
+            return NONE
+        if self._fixed_length is not None:
+            return Choice(kinds[0], min(self._fixed_length, most))
+        if self._plain_seen < PLAIN_FIRST or self._since_plain >= PLAIN_AGAIN:
+            return NONE
+        return self._choose_best(kinds, most)
+
+    def observe(self, done: Pass) -> None:
+        """The pass that was chosen last. It may have drafted less than was chosen."""
+        self._spent_ns += done.total_ns
+        self._recent_tokens = RATE_KEEP * self._recent_tokens + done.tokens
+        self._recent_ns = RATE_KEEP * self._recent_ns + done.total_ns
+        if done.drafted == 0:
+            self._plain_seen += 1
+            self._since_plain = 0
+            self._waited = {kind: waited + 1 for kind, waited in self._waited.items()}
+        else:
+            self._observe_draft(done)
+        self._times.observe(done)
+
+    def _observe_draft(self, done: Pass) -> None:
+        self._since_plain += 1
+        self._acceptance.observe(done.kind, self._match, drafted=done.drafted, accepted=done.accepted)
+        plain_ns = self._times.plain_ns
+        if plain_ns is None:
+            return
+        lost_ns = done.total_ns - done.tokens * plain_ns
+        self._lost_ns = max(self._lost_ns + lost_ns, -MOST_WON * plain_ns)
+        self._waits[done.kind] = min(2 * self._waits[done.kind], MOST_WAIT) if lost_ns > 0 else FIRST_WAIT
+        self._waited[done.kind] = 0
+
+    def _choose_best(self, kinds: Sequence[DraftKind], most: int) -> Choice:
+        plain_ns = self._times.predict("none", 0)
+        rate = max(1 / plain_ns, self._recent_tokens / max(self._recent_ns, 1.0))
+        room_ns = LOSS_RATIO * self._spent_ns + LOSS_STEPS * plain_ns - self._lost_ns
+        best, best_gain = NONE, 1 - rate * plain_ns
+        trial, trial_gain = NONE, -float("inf")
+        for kind in kinds:
+            expected = self._acceptance.expected(kind, self._match, most=most)
+            for length in range(1, most + 1):
+                pass_ns = self._times.predict(kind, length)
+                if pass_ns - plain_ns > room_ns:
+                    continue
+                gain = expected[length] - rate * pass_ns
+                if gain > best_gain:
+                    best, best_gain = Choice(kind, length), gain
+                if self._waited[kind] >= self._waits[kind] and gain > trial_gain:
+                    trial, trial_gain = Choice(kind, length), gain
+        return best if best.length else trial

@@ -1,12 +1,16 @@
 """How the arena's bytes are divided into slots: locked extents, rings for streamed extents, row slots, and pools of
 single bundles (bundle_plan.py). Pure.
 
+What is locked is spread evenly over layers and head, or is plane 0 of all of them first: the coarse weights that drafts
+are computed with. Either way as many bytes are locked, so a step without drafts streams the same.
+
 Slot ids run through the parts in that order: [0, locked) · the slots of each ring · then the row slots. There is a ring
 for each plane, as extents of different planes have different sizes: slots of a ring are equal.
 """
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -25,6 +29,7 @@ from tidemill.storage.manifest import ALIGNMENT_BYTES, Manifest
 ROW_SLOTS = 16
 RING_SLOTS_MIN = 4  # below, the reader has nothing to overlap with
 RING_BYTES_MAX = 24 << 20  # above, more ring takes lock from every step and gives nothing: docs/decisions/0005
+LockFirst = Literal["even", "plane-0"]
 
 
 def align_up(byte_count: int) -> int:
@@ -126,8 +131,11 @@ def plan_locked(manifest: Manifest, candidates: Sequence[int], budget_bytes: int
     return locked
 
 
-def plan_arena(manifest: Manifest, arena_bytes: int, *, preload_share: float = PRELOAD_SHARE) -> ArenaPlan:
-    """Divide `arena_bytes`: vectors locked, row slots, a ring, and the rest locked evenly over the layers and the head.
+def plan_arena(
+    manifest: Manifest, arena_bytes: int, *, lock_first: LockFirst = "even", preload_share: float = PRELOAD_SHARE
+) -> ArenaPlan:
+    """Divide `arena_bytes`: vectors locked, row slots, a ring, and the rest locked, evenly over the layers and the head
+    or plane 0 first.
 
     A model that fits is locked whole, and the ring vanishes. Tables of self-contained bundles have no part in lock and
     ring: their pools get what is left beside the other matrices, which every token uses whole, but at least their
@@ -135,7 +143,7 @@ def plan_arena(manifest: Manifest, arena_bytes: int, *, preload_share: float = P
     """
     fixed = always_locked(manifest)
     apart = bundle_tables(manifest)
-    stream = [i for i in (*manifest.layer_extents, *manifest.head_extents) if manifest.extents[i].table not in apart]
+    stream = _streamable(manifest)
     rows_bytes = ROW_SLOTS * row_slot_bytes(manifest)
     free_bytes = arena_bytes - _bytes_of(manifest, fixed) - rows_bytes
     least_bytes = least_bundle_bytes(manifest)
@@ -149,21 +157,32 @@ def plan_arena(manifest: Manifest, arena_bytes: int, *, preload_share: float = P
             locked += [ExtentId(i) for i in rows]
             left_bytes -= _bytes_of(manifest, rows)
     else:
-        smallest = _rings(manifest, stream, RING_SLOTS_MIN)
-        smallest_bytes = sum(ring.slots * ring.slot_bytes for ring in smallest)
-        if free_bytes < smallest_bytes + least_bytes:
-            raise ArenaTooSmallError(arena_bytes, arena_bytes - free_bytes + smallest_bytes + least_bytes)
+        minimum_bytes = least_arena_bytes(manifest, lock_first)
+        if arena_bytes < minimum_bytes:
+            raise ArenaTooSmallError(arena_bytes, minimum_bytes)
         left_bytes = least_bytes
-        free_bytes -= least_bytes
-        one_each = smallest_bytes // RING_SLOTS_MIN
-        slots = max(RING_SLOTS_MIN, min(RING_BYTES_MAX, free_bytes // 4) // one_each)
-        rings = _rings(manifest, stream, slots)
-        locked = [*fixed, *plan_locked(manifest, stream, free_bytes - slots * one_each)]
+        chosen, rings = _lock_and_ring(manifest, stream, free_bytes - least_bytes, lock_first)
+        locked = [*fixed, *chosen]
     plan = _place(manifest, locked, rings, rows_bytes)
     if not apart:
         return plan
     bundles = plan_bundles(manifest, left_bytes, plan.arena_bytes, preload_share=preload_share)
     return msgspec.structs.replace(plan, bundles=bundles, arena_bytes=plan.arena_bytes + bundles.arena_bytes)
+
+
+def least_arena_bytes(manifest: Manifest, lock_first: LockFirst = "even") -> int:
+    """The smallest arena that `plan_arena` divides."""
+    stream = _streamable(manifest)
+    first, rest = _divide(manifest, stream, lock_first)
+    ring_bytes = _ring_bytes(_rings(manifest, rest, RING_SLOTS_MIN))
+    moving_bytes = min(_bytes_of(manifest, first) + ring_bytes, _bytes_of(manifest, stream))
+    rows_bytes = ROW_SLOTS * row_slot_bytes(manifest)
+    return _bytes_of(manifest, always_locked(manifest)) + rows_bytes + moving_bytes + least_bundle_bytes(manifest)
+
+
+def holds_plane_0(manifest: Manifest, plan: ArenaPlan) -> bool:
+    """Whether the coarse weights of all layers and the head are locked."""
+    return all(manifest.extents[i].plane > 0 or plan.is_locked(i) for i in _streamable(manifest))
 
 
 def streamed_ranges(manifest: Manifest) -> tuple[tuple[int, int], ...]:
@@ -179,6 +198,35 @@ def streamed_ranges(manifest: Manifest) -> tuple[tuple[int, int], ...]:
         else:
             ranges.append((i, i + 1))
     return tuple(ranges)
+
+
+def _streamable(manifest: Manifest) -> list[int]:
+    """The extents that lock and ring are for, in compute order."""
+    apart = bundle_tables(manifest)
+    return [i for i in (*manifest.layer_extents, *manifest.head_extents) if manifest.extents[i].table not in apart]
+
+
+def _divide(manifest: Manifest, stream: Sequence[int], lock_first: LockFirst) -> tuple[list[int], list[int]]:
+    """What has to be locked, and what lock and ring share."""
+    first = [i for i in stream if lock_first == "plane-0" and manifest.extents[i].plane == 0]
+    rest = [i for i in stream if lock_first == "even" or manifest.extents[i].plane > 0]
+    return first, rest
+
+
+def _lock_and_ring(
+    manifest: Manifest, stream: Sequence[int], free_bytes: int, lock_first: LockFirst
+) -> tuple[list[ExtentId], list[Ring]]:
+    """`free_bytes` is less than all of `stream`, and enough for what has to be locked and the smallest rings."""
+    first, rest = _divide(manifest, stream, lock_first)
+    one_each = _ring_bytes(_rings(manifest, rest, 1))
+    room_bytes = free_bytes - _bytes_of(manifest, first)
+    slots = max(RING_SLOTS_MIN, min(RING_BYTES_MAX, free_bytes // 4, room_bytes) // one_each)
+    locked = {*first, *plan_locked(manifest, rest, room_bytes - slots * one_each)}
+    return [ExtentId(i) for i in stream if i in locked], _rings(manifest, rest, slots)
+
+
+def _ring_bytes(rings: Sequence[Ring]) -> int:
+    return sum(ring.slots * ring.slot_bytes for ring in rings)
 
 
 def _bytes_of(manifest: Manifest, extents: Sequence[int]) -> int:

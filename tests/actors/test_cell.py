@@ -12,7 +12,7 @@ from tests.fakes.models import write_tiny_model
 from tests.fakes.resident import greedy, resident_decoder
 from tidemill.actors.counters import Counter
 from tidemill.actors.messages import StepCancelled, StepFailed, TokensSampled
-from tidemill.storage.arena_plan import ArenaPlan, ArenaTooSmallError, plan_arena
+from tidemill.storage.arena_plan import ArenaPlan, ArenaTooSmallError, least_arena_bytes, plan_arena
 from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import load_manifest
 
@@ -68,6 +68,18 @@ def test_every_arena_gives_the_resident_tokens(tied: Model, whole: Model, untied
         assert cell.greedy(PROMPT, COUNT) == model.expected
         streamed = int(cell.counters[Counter.STREAMED_BYTES])
         assert (streamed == 0) == (share > 1)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.5])
+def test_an_arena_that_locks_plane_0_first_gives_the_same_tokens_and_streams_plane_1(tied: Model, delay: float) -> None:
+    manifest = tied.manifest
+    plan = plan_arena(manifest, least_arena_bytes(manifest, "plane-0"), lock_first="plane-0")
+    cell = FakeCell(tied.directory, plan, seed=4, faults=Faults(delay=delay))
+    assert cell.greedy(PROMPT, COUNT) == tied.expected
+    matrices = {(e.shard, e.offset): e for e in manifest.extents[manifest.layer_extents.start :]}
+    reads = [matrices[at] for request in cell.flash.submitted if (at := (request.shard, request.offset)) in matrices]
+    assert sorted(e.plane for e in reads).index(1) == sum(e.plane == 0 for e in matrices.values()), "each once"
+    assert cell.counters[Counter.STREAMED_BYTES] >= sum(e.bytes for e in matrices.values() if e.plane == 1)
 
 
 @settings(max_examples=25, deadline=None)

@@ -95,10 +95,12 @@ class ArenaTooSmallError(ValueError):
         self.minimum_bytes = minimum_bytes
 
 
-def always_locked(manifest: Manifest) -> tuple[ExtentId, ...]:
-    """Extents that are never streamed: vectors and permutations, small and used in every layer."""
+def always_locked(manifest: Manifest, resident_from: int | None = None) -> tuple[ExtentId, ...]:
+    """Extents that are never streamed: vectors and permutations, small and used in every layer; and all from the id
+    `resident_from` on, those of a draft model."""
     small = {i for i, table in enumerate(manifest.tables) if table.layout in ("vector", "permutation")}
-    return tuple(ExtentId(i) for i, extent in enumerate(manifest.extents) if extent.table in small)
+    first = len(manifest.extents) if resident_from is None else resident_from
+    return tuple(ExtentId(i) for i, extent in enumerate(manifest.extents) if extent.table in small or i >= first)
 
 
 def row_slot_bytes(manifest: Manifest) -> int:
@@ -132,16 +134,21 @@ def plan_locked(manifest: Manifest, candidates: Sequence[int], budget_bytes: int
 
 
 def plan_arena(
-    manifest: Manifest, arena_bytes: int, *, lock_first: LockFirst = "even", preload_share: float = PRELOAD_SHARE
+    manifest: Manifest,
+    arena_bytes: int,
+    *,
+    lock_first: LockFirst = "even",
+    resident_from: int | None = None,
+    preload_share: float = PRELOAD_SHARE,
 ) -> ArenaPlan:
-    """Divide `arena_bytes`: vectors locked, row slots, a ring, and the rest locked, evenly over the layers and the head
-    or plane 0 first.
+    """Divide `arena_bytes`: what is always locked, row slots, a ring, and the rest locked, evenly over the layers and
+    the head or plane 0 first.
 
     A model that fits is locked whole, and the ring vanishes. Tables of self-contained bundles have no part in lock and
     ring: their pools get what is left beside the other matrices, which every token uses whole, but at least their
     reserves. Raises ArenaTooSmallError with the minimum otherwise.
     """
-    fixed = always_locked(manifest)
+    fixed = always_locked(manifest, resident_from)
     apart = bundle_tables(manifest)
     stream = _streamable(manifest)
     rows_bytes = ROW_SLOTS * row_slot_bytes(manifest)
@@ -157,7 +164,7 @@ def plan_arena(
             locked += [ExtentId(i) for i in rows]
             left_bytes -= _bytes_of(manifest, rows)
     else:
-        minimum_bytes = least_arena_bytes(manifest, lock_first)
+        minimum_bytes = least_arena_bytes(manifest, lock_first, resident_from)
         if arena_bytes < minimum_bytes:
             raise ArenaTooSmallError(arena_bytes, minimum_bytes)
         left_bytes = least_bytes
@@ -170,14 +177,19 @@ def plan_arena(
     return msgspec.structs.replace(plan, bundles=bundles, arena_bytes=plan.arena_bytes + bundles.arena_bytes)
 
 
-def least_arena_bytes(manifest: Manifest, lock_first: LockFirst = "even") -> int:
+def least_arena_bytes(manifest: Manifest, lock_first: LockFirst = "even", resident_from: int | None = None) -> int:
     """The smallest arena that `plan_arena` divides."""
     stream = _streamable(manifest)
     first, rest = _divide(manifest, stream, lock_first)
     ring_bytes = _ring_bytes(_rings(manifest, rest, RING_SLOTS_MIN))
     moving_bytes = min(_bytes_of(manifest, first) + ring_bytes, _bytes_of(manifest, stream))
-    rows_bytes = ROW_SLOTS * row_slot_bytes(manifest)
-    return _bytes_of(manifest, always_locked(manifest)) + rows_bytes + moving_bytes + least_bundle_bytes(manifest)
+    fixed_bytes = _bytes_of(manifest, always_locked(manifest, resident_from)) + ROW_SLOTS * row_slot_bytes(manifest)
+    return fixed_bytes + moving_bytes + least_bundle_bytes(manifest)
+
+
+def has_planes(manifest: Manifest) -> bool:
+    """Whether layers and head are read whole and have weights in two planes: plane 0 alone is a coarse model."""
+    return manifest.layout == "dense" and any(manifest.extents[i].plane > 0 for i in _streamable(manifest))
 
 
 def holds_plane_0(manifest: Manifest, plan: ArenaPlan) -> bool:
@@ -220,7 +232,8 @@ def _lock_and_ring(
     first, rest = _divide(manifest, stream, lock_first)
     one_each = _ring_bytes(_rings(manifest, rest, 1))
     room_bytes = free_bytes - _bytes_of(manifest, first)
-    slots = max(RING_SLOTS_MIN, min(RING_BYTES_MAX, free_bytes // 4, room_bytes) // one_each)
+    most_bytes = min(RING_BYTES_MAX, free_bytes // 4, room_bytes // (2 if first else 1))
+    slots = max(RING_SLOTS_MIN, most_bytes // one_each)
     locked = {*first, *plan_locked(manifest, rest, room_bytes - slots * one_each)}
     return [ExtentId(i) for i in stream if i in locked], _rings(manifest, rest, slots)
 

@@ -24,6 +24,7 @@ from tidemill.actors.reader.config import ReaderConfig
 from tidemill.actors.reader.gathers import GatherCount, GatherPlanner
 from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.devices.device import LOAD_MODES, FlashDevice, ReadOutcome, ReadRequest
+from tidemill.storage.draft_model import describe_table
 from tidemill.storage.manifest import Extent, Manifest, Table
 from tidemill.storage.read_choices import ReadChoices
 
@@ -162,9 +163,8 @@ class ReaderActor:
             return Send(ActorName.ARENA, ReadFailed(read.ticket, what))
         extent = self._manifest.extents[read.extent]
         table = self._manifest.tables[extent.table]
-        where = table.role if table.layer < 0 else f"{table.role} of layer {table.layer}"
         what = (
-            f"extent {read.extent} ({where}, bundles {extent.bundle_start}..{extent.bundle_stop}) could not be read in "
-            f"{tries} tries: {outcome.error}"
+            f"extent {read.extent} ({describe_table(table)}, bundles {extent.bundle_start}..{extent.bundle_stop}) "
+            f"could not be read in {tries} tries: {outcome.error}"
         )
         return Send(ActorName.ARENA, ReadFailed(read.ticket, what))

@@ -104,10 +104,20 @@ def tokenizer_json(vocab_size: int) -> bytes:
 
 
 def write_tiny_model(
-    directory: Path, *, seed: int = 0, tied: bool = True, codec: str = "raw", extent_bytes: int = 4096
+    directory: Path,
+    *,
+    seed: int = 0,
+    tied: bool = True,
+    codec: str = "raw",
+    extent_bytes: int = 4096,
+    layers: int = 4,
+    vocab_size: int = 96,
+    tokenizer: bytes | None = None,
 ) -> Manifest:
-    """A model of 4 layers and about 400 KB, in some hundred extents."""
-    spec = msgspec.structs.replace(TINY, tied_head=tied)
+    """A model of, by default, 4 layers and about 400 KB, in some hundred extents."""
+    spec = msgspec.structs.replace(
+        TINY, tied_head=tied, layer_count=layers, windows=(0,) * layers, vocab_size=vocab_size
+    )
     tables = tables_of(spec, codec=codec)
     return write_model(
         directory,
@@ -115,7 +125,7 @@ def write_tiny_model(
         source=Source(kind="synthetic", name="tiny", fingerprint=f"seed-{seed}", note=""),
         tables=tables,
         read_bundles=random_bundles(tables, seed, tied=tied),
-        files={"tokenizer.json": tokenizer_json(spec.vocab_size)},
+        files={"tokenizer.json": tokenizer or tokenizer_json(spec.vocab_size)},
         extent_bytes=extent_bytes,
         on_bytes=lambda _: None,
     )

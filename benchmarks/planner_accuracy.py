@@ -32,7 +32,8 @@ import msgspec
 from benchmarks.limits import LimitedGroup, Limits
 from benchmarks.selected_accuracy import Setup, measure_selected
 from tidemill.runtime.catalog import resolve_model
-from tidemill.runtime.cell import CHUNK, measure_demands
+from tidemill.runtime.cell import measure_demands
+from tidemill.runtime.cell_plan import CHUNK
 from tidemill.runtime.cli.plan_basis import parse_rate
 from tidemill.runtime.ledger import MIB, plan_ledger
 from tidemill.runtime.options import EngineOptions, choose_load_mode, default_threads

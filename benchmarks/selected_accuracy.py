@@ -22,7 +22,7 @@ from benchmarks.limits import LimitedGroup, Limits
 from tidemill.actors.compute.selection.operators import PolicyName
 from tidemill.actors.compute.selection.spec import SelectionSpec
 from tidemill.runtime.active_planning import Grounds, active_setting, plan_way
-from tidemill.runtime.cell import CHUNK
+from tidemill.runtime.cell_plan import CHUNK
 from tidemill.runtime.options import LAYOUT_OF, EngineOptions, choose_load_mode
 from tidemill.runtime.planning.active_run import ActiveRun
 from tidemill.runtime.planning.constants import (

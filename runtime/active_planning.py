@@ -17,7 +17,8 @@ from tidemill.actors.compute.selection.topk import KINDS
 from tidemill.actors.predictor.config import PreloadKind
 from tidemill.runtime.calibration.calibration_file import CalibrationFile
 from tidemill.runtime.calibration.policies import operator_shares
-from tidemill.runtime.cell import measure_demands, plan_reader
+from tidemill.runtime.cell import measure_demands
+from tidemill.runtime.cell_plan import plan_reader
 from tidemill.runtime.options import LAYOUT_OF, EngineOptions
 from tidemill.runtime.planning.active_run import ActiveRun, ActiveSetting, ledger_of, plan_active_run
 from tidemill.runtime.planning.active_search import Found, NoActivePlanError, QualityCurve, least_sparsity, search

@@ -1,8 +1,10 @@
 """Puts actors together with their devices. Imported by each actor's process, so every actor's own imports are local."""
 
 import time
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,24 +20,30 @@ from tidemill.runtime.environment import kernel_directory
 from tidemill.runtime.lab import Lab
 from tidemill.storage.bundle_plan import bundle_tables
 from tidemill.storage.devices.native.order import GatherFunction
+from tidemill.storage.draft_model import load_cell_manifest
 from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import load_manifest
 
+if TYPE_CHECKING:
+    from tidemill.actors.compute.drafting.draft_decoder import DraftDecoder
+    from tidemill.actors.compute.placement import Placement
 
-def prepare_actor(name: ActorName, model_directory: str, threads: int, *, selects: bool = False) -> None:
+
+def prepare_actor(name: ActorName, model_directories: Sequence[str], threads: int, *, selects: bool = False) -> None:
     """Import and load what the actor will need, so that the process weighs what it will weigh when it is measured."""
-    manifest = load_manifest(Path(model_directory))
+    manifests = [load_manifest(Path(directory)) for directory in model_directories]
     match name:
         case ActorName.PREDICTOR:
             pass
         case ActorName.ARENA:
             pass
         case ActorName.READER:
-            find_gather_code(manifest)
+            find_gather_code(manifests[0])
         case ActorName.COMPUTE:
             from tidemill.actors.compute.kernels.warm_up import warm_up
 
-            warm_up(manifest, threads=threads, selects=selects)
+            for manifest in manifests:
+                warm_up(manifest, threads=threads, selects=selects)
         case _:
             raise ValueError(f"no actor is called {name!r}")
 
@@ -48,7 +56,8 @@ def build_actor(
     lab: Lab | None = None,
 ) -> Actor:
     """The actor of one name with its devices, ready to start. `arena` is the region's bytes, for reader and compute."""
-    manifest = load_manifest(Path(spec.model_directory))
+    draft_model = spec.compute.draft_model
+    manifest = load_cell_manifest(Path(spec.model_directory), Path(draft_model.directory) if draft_model else None)
     match name:
         case ActorName.PREDICTOR:
             from tidemill.actors.predictor.actor import PredictorActor
@@ -123,6 +132,18 @@ def _build_compute(
         foresight=foresight,
     )
     return ComputeActor(config, decoder, placement, counters, time.perf_counter_ns, evaluation, policy)
+
+
+def build_draft_decoder(spec: CellSpec, arena: npt.NDArray[np.uint8], placement: "Placement") -> "DraftDecoder | None":
+    """Of the draft model, if the cell has one. `placement`: of all the cell's extents."""
+    from tidemill.actors.compute.drafting.draft_decoder import DraftDecoder
+
+    draft, config = spec.compute.draft_model, spec.compute
+    if draft is None:
+        return None
+    manifest = load_manifest(Path(draft.directory))
+    part = placement.part(draft.first_extent, draft.first_extent + len(manifest.extents))
+    return DraftDecoder(manifest, arena, part, context=config.context, chunk=config.chunk, threads=config.threads)
 
 
 def _policies(spec: CellSpec, lab: Lab | None) -> list[SelectionPolicy]:

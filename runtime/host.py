@@ -157,7 +157,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--control-fd", type=int, required=True)
     parser.add_argument("--launcher-id", type=int, required=True)
     parser.add_argument("--run-directory", type=Path, required=True)
-    parser.add_argument("--model", required=True)
+    parser.add_argument("--models", nargs="+", required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--selects", action="store_true")
     options = parser.parse_args(arguments)
@@ -166,7 +166,7 @@ def main(arguments: Sequence[str]) -> int:
     control = ControlSocket(socket.socket(fileno=options.control_fd))
     host = ActorHost(options.actor, control, RunDirectory(options.run_directory))
     try:
-        prepare_actor(options.actor, options.model, options.threads, selects=options.selects)
+        prepare_actor(options.actor, options.models, options.threads, selects=options.selects)
         control.send(Hello(os.getpid()))
         match control.receive(None):
             case Start() as start:

@@ -1,9 +1,9 @@
 """The ceiling divided up, once, at start. Pure: it is told what the processes weigh and decides what the arena gets."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from tidemill.storage.arena_plan import ArenaPlan, ArenaTooSmallError, plan_arena
+from tidemill.storage.arena_plan import ArenaPlan, ArenaTooSmallError, LockFirst, plan_arena
 from tidemill.storage.bundle_plan import READ_AHEAD_SHARE
 from tidemill.storage.manifest import Manifest
 
@@ -36,6 +36,7 @@ class Demands:
     bounce_bytes: int  # the reader's buffers for compressed or unaligned reads
     residency_bytes: int = 0  # what the arena notes of every single bundle
     preload_share: float = READ_AHEAD_SHARE  # of the room for single bundles
+    drafts: Mapping[str, int] = field(default_factory=dict)  # lines of what drafts tokens, beside what the arena holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +52,21 @@ class Ledger:
         return sum(line_bytes for _, line_bytes in self.lines)
 
 
-def plan_ledger(manifest: Manifest, demands: Demands, *, ceiling_bytes: int | None, arena_bytes: int | None) -> Ledger:
+def plan_ledger(
+    manifest: Manifest,
+    demands: Demands,
+    *,
+    ceiling_bytes: int | None,
+    arena_bytes: int | None,
+    lock_first: LockFirst = "even",
+    resident_from: int | None = None,
+) -> Ledger:
     """Give the arena what the ceiling leaves, or exactly `arena_bytes` if that is asked for and fits.
 
+    `lock_first`, `resident_from`: how the arena is divided (`plan_arena`).
     Raises CeilingTooSmallError naming the smallest ceiling (or arena) that would do and the lines that take it.
     """
-    lines = [(f"process {name}", size) for name, size in demands.processes.items()]
-    lines += [
-        ("growth of processes", GROWTH_BYTES),
-        ("KV cache", demands.kv_bytes),
-        ("activations", demands.activation_bytes),
-        ("links", demands.link_bytes),
-        ("read buffers", demands.bounce_bytes),
-    ]
-    if demands.residency_bytes:
-        lines.append(("residency", demands.residency_bytes))
+    lines = _lines_beside(demands)
     beside_bytes = sum(line_bytes for _, line_bytes in lines) + KERNEL_FIXED_BYTES
     wanted_bytes = whole_model_bytes(manifest) if arena_bytes is None else arena_bytes
     if ceiling_bytes is not None:
@@ -74,20 +75,39 @@ def plan_ledger(manifest: Manifest, demands: Demands, *, ceiling_bytes: int | No
             raise CeilingTooSmallError(_arena_text(ceiling_bytes, arena_bytes, room_bytes))
         wanted_bytes = min(wanted_bytes, room_bytes)
     try:
-        plan = plan_arena(manifest, wanted_bytes, preload_share=demands.preload_share)
+        plan = plan_arena(
+            manifest,
+            wanted_bytes,
+            lock_first=lock_first,
+            resident_from=resident_from,
+            preload_share=demands.preload_share,
+        )
     except ArenaTooSmallError as error:
-        if arena_bytes is not None and (ceiling_bytes is None or arena_bytes <= room_bytes):
-            raise CeilingTooSmallError(
-                f"--arena {_mib(arena_bytes)} is too small: a step of this model needs at least "
-                f"{_mib_up(error.minimum_bytes)} (row slots, vectors and the smallest ring)"
-            ) from None
+        holds = _arena_words(lock_first, resident_from)
+        if wanted_bytes == arena_bytes:
+            raise CeilingTooSmallError(_small_arena_text(arena_bytes, error.minimum_bytes, holds)) from None
         minimum_bytes = beside_bytes + int(error.minimum_bytes * (1 + PAGE_TABLE_RATIO))
-        raise CeilingTooSmallError(
-            _ceiling_text(ceiling_bytes or 0, minimum_bytes, [*lines, ("smallest arena", error.minimum_bytes)])
-        ) from None
+        lines.append((f"smallest arena ({holds})", error.minimum_bytes))
+        is_drafted = lock_first == "plane-0" or resident_from is not None
+        raise CeilingTooSmallError(_ceiling_text(ceiling_bytes or 0, minimum_bytes, lines, is_drafted)) from None
     kernel_bytes = KERNEL_FIXED_BYTES + int(plan.arena_bytes * PAGE_TABLE_RATIO)
     lines += [("kernel memory", kernel_bytes), ("arena", plan.arena_bytes)]
     return Ledger(ceiling_bytes, tuple(lines), plan)
+
+
+def _lines_beside(demands: Demands) -> list[tuple[str, int]]:
+    lines = [(f"process {name}", size) for name, size in demands.processes.items()]
+    lines += [
+        ("growth of processes", GROWTH_BYTES),
+        ("KV cache", demands.kv_bytes),
+        ("activations", demands.activation_bytes),
+        ("links", demands.link_bytes),
+        ("read buffers", demands.bounce_bytes),
+        *demands.drafts.items(),
+    ]
+    if demands.residency_bytes:
+        lines.append(("residency", demands.residency_bytes))
+    return lines
 
 
 def check_available(ledger: Ledger, demands: Demands, available_bytes: int) -> None:
@@ -107,12 +127,21 @@ def whole_model_bytes(manifest: Manifest) -> int:
     return sum(extent.bytes + 4096 for extent in manifest.extents) + 64 * MIB
 
 
-def _ceiling_text(ceiling_bytes: int, minimum_bytes: int, lines: list[tuple[str, int]]) -> str:
+def _arena_words(lock_first: LockFirst, resident_from: int | None) -> str:
+    """What the smallest arena holds."""
+    planes = ", plane 0 of every matrix" if lock_first == "plane-0" else ""
+    drafting = ", the draft model" if resident_from is not None else ""
+    return f"row slots, vectors{planes}{drafting} and the smallest ring"
+
+
+def _ceiling_text(ceiling_bytes: int, minimum_bytes: int, lines: list[tuple[str, int]], is_drafted: bool) -> str:
     table = "\n".join(f"  {_mib(line_bytes):>12}  {name}" for name, line_bytes in lines)
+    otherwise = " Or draft otherwise: --draft auto, ngram or none." if is_drafted else ""
     return (
-        f"--ram {_mib(ceiling_bytes)} is too small: this model needs at least {_mib_up(minimum_bytes)} here.\n"
+        f"--ram {_mib(ceiling_bytes)} is too small: this model{' with these drafts' if is_drafted else ''} needs at "
+        f"least {_mib_up(minimum_bytes)} here.\n"
         f"What takes it:\n{table}\n"
-        "Give more with --ram, or shorten the context with -c."
+        f"Give more with --ram, or shorten the context with -c.{otherwise}"
     )
 
 
@@ -121,6 +150,13 @@ def _arena_text(ceiling_bytes: int, arena_bytes: int, room_bytes: int) -> str:
         f"--arena {_mib(arena_bytes)} does not fit --ram {_mib(ceiling_bytes)}: {_mib(max(0, room_bytes))} are left "
         "for "
         "the arena. Give a larger --ram, a smaller --arena, or leave --arena out."
+    )
+
+
+def _small_arena_text(arena_bytes: int, minimum_bytes: int, holds: str) -> str:
+    return (
+        f"--arena {_mib(arena_bytes)} is too small: a step of this model needs at least {_mib_up(minimum_bytes)} "
+        f"({holds})"
     )
 
 

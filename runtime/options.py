@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -11,6 +11,7 @@ from tidemill.actors.arena.residency.choose_policy import RESIDENCY_KINDS, Resid
 from tidemill.actors.compute.selection.operators import PolicyName
 from tidemill.actors.compute.selection.spec import SelectionSpec
 from tidemill.actors.predictor.config import PRELOAD_KINDS, PreloadKind
+from tidemill.runtime.draft_options import DraftOptions, check_draft
 from tidemill.storage.devices.device import LOAD_MODES, LoadMode
 from tidemill.storage.devices.huge_pages import is_shared_memory_scattered
 from tidemill.storage.manifest import ModelLayout
@@ -49,6 +50,7 @@ class EngineOptions:
     hot_set: Path | None = None  # a trace of other text: what residency `hot-set` keeps
     preload: PreloadKind = "none"  # of the next layer group
     preload_share: float = 0.5  # of the channels that an input is computed with
+    draft: DraftOptions = field(default_factory=DraftOptions)
     traces: bool = False  # tells with each decoded position what it selected
     selections: tuple[SelectionSpec, ...] = ()  # lossy variants that windows of text are evaluated under
     window: int = 0  # most tokens of such a window; 0: the cell evaluates none
@@ -67,8 +69,8 @@ def default_threads() -> int:
 
 
 def check_options(options: EngineOptions, *, explicit_context: bool) -> EngineOptions:
-    """The options, with a default context cut to the model's. Raises ValueError naming the value and what is
-    accepted."""
+    """The options, with a default context cut to the model's, and without drafts where "auto" finds a selection. Raises
+    ValueError naming the value and what is accepted."""
     manifest = load_manifest(options.model)
     max_context = manifest.decoder.max_context
     if not explicit_context:
@@ -94,7 +96,9 @@ def check_options(options: EngineOptions, *, explicit_context: bool) -> EngineOp
         if not ok:
             raise ValueError(f"{name} is {value}, accepted: {accepted}")
     _check_lossy(options, manifest.layout)
-    return options
+    selects = options.selection is not None
+    check_draft(options.draft, options.model, manifest, context=options.context, selects=selects)
+    return replace(options, draft=DraftOptions()) if selects and options.draft.kind == "auto" else options
 
 
 def _check_lossy(options: EngineOptions, layout: ModelLayout) -> None:

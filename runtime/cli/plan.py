@@ -13,7 +13,8 @@ from tidemill.actors.arena.residency.choose_policy import ResidencyKind
 from tidemill.actors.compute.selection.spec import SelectionSpec
 from tidemill.actors.predictor.config import PreloadKind
 from tidemill.runtime.catalog import resolve_model
-from tidemill.runtime.cell import CHUNK, measure_demands
+from tidemill.runtime.cell import measure_demands
+from tidemill.runtime.cell_plan import CHUNK
 from tidemill.runtime.cli.plan_active import ActiveFlags, plan_active_command
 from tidemill.runtime.cli.plan_basis import Basis, find_basis
 from tidemill.runtime.cli.plan_view import show_plan

@@ -5,7 +5,7 @@ from typing import Literal, cast
 
 from tidemill.actors.arena.residency.choose_policy import ResidencyKind
 from tidemill.runtime.active_planning import Grounds, options_of, search_ways
-from tidemill.runtime.cell import CHUNK
+from tidemill.runtime.cell_plan import CHUNK
 from tidemill.runtime.cli.flags import Opening
 from tidemill.runtime.cli.plan_basis import find_basis
 from tidemill.runtime.cli.progress import stderr_console

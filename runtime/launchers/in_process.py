@@ -121,9 +121,9 @@ class InProcessLauncher:
         self._run_directory = RunDirectory.create()
         self.counters: Counters = new_counters()
 
-    def prepare(self, model_directory: str, *, threads: int, selects: bool = False) -> None:
+    def prepare(self, model_directories: Sequence[str], *, threads: int, selects: bool = False) -> None:
         for name in ACTORS:
-            prepare_actor(name, model_directory, threads, selects=selects)
+            prepare_actor(name, model_directories, threads, selects=selects)
 
     def process_ids(self) -> Mapping[str, int]:
         return {"engine": os.getpid()}

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from tidemill.runtime.catalog import list_models, models_directory
-from tidemill.runtime.cell import GATHER_BYTES_MAX
+from tidemill.runtime.cell_plan import GATHER_BYTES_MAX
 from tidemill.runtime.planning.rates import RATES_VERSION, FlashRates, GatherRates, MachineRates
 from tidemill.runtime.tuning.flash import FlashMeter, FlashPlan
 from tidemill.runtime.tuning.gathers import GatherMeter

@@ -1,11 +1,14 @@
 """What every launcher must do, through an engine on a tiny model."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.fakes.models import write_tiny_model
 from tests.fakes.resident import greedy, resident_decoder
 from tests.system.engines import GREEDY, arena_of, options, tokens_of
+from tidemill.runtime.draft_options import DraftOptions
 from tidemill.runtime.engine import Engine
 from tidemill.runtime.events import TokenGenerated
 from tidemill.runtime.launchers.launcher import CellClosedError
@@ -23,6 +26,13 @@ class LauncherContract:
     def test_tokens_are_those_of_the_resident_decoder(self, tiny: Path) -> None:
         expected = greedy(resident_decoder(tiny), PROMPT, 12)
         with self.open(tiny) as engine:
+            assert tokens_of(engine, PROMPT, 12) == expected
+
+    def test_a_draft_model_in_the_cell_changes_no_token(self, tiny: Path, tmp_path: Path) -> None:
+        write_tiny_model(tmp_path / "draft", seed=9, layers=2)
+        draft = DraftOptions(kind="model", model=tmp_path / "draft")
+        expected = greedy(resident_decoder(tiny), PROMPT, 12)
+        with Engine.open(replace(options(tiny, launcher=self.launcher), draft=draft)) as engine:
             assert tokens_of(engine, PROMPT, 12) == expected
 
     def test_a_common_prefix_is_not_computed_again(self, tiny: Path) -> None:

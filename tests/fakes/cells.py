@@ -15,6 +15,7 @@ from tidemill.actors.arena.residency.choose_policy import ResidencyChoice
 from tidemill.actors.compute.actor import ComputeActor
 from tidemill.actors.compute.config import ComputeConfig
 from tidemill.actors.compute.decoder import Decoder
+from tidemill.actors.compute.drafting.draft_decoder import DraftDecoder
 from tidemill.actors.compute.drafting.drafter import Drafter
 from tidemill.actors.compute.evaluation import Evaluation
 from tidemill.actors.compute.masking import Masking
@@ -41,9 +42,10 @@ from tidemill.actors.predictor.actor import PredictorActor
 from tidemill.actors.predictor.config import PredictorConfig, PreloadKind
 from tidemill.actors.reader.actor import ReaderActor
 from tidemill.actors.reader.config import ReaderConfig
-from tidemill.runtime.cell import plan_preload
+from tidemill.runtime.cell_plan import plan_preload
 from tidemill.runtime.launchers.in_process import InProcessCell
 from tidemill.storage.arena_plan import ArenaPlan, streamed_ranges
+from tidemill.storage.draft_model import load_cell_manifest
 from tidemill.storage.manifest_file import load_manifest
 
 GREEDY = Sampling(0.0, 0, 1.0, 0.0, 1.0, 0)
@@ -75,10 +77,12 @@ class FakeCell:
         traces: bool = False,
         make_drafter: MakeDrafter | None = None,
         sampling: Sampling = GREEDY,
+        draft: Path | None = None,
     ) -> None:
-        """With a `window`, text is evaluated under the policy too. `make_drafter` is given the decoder and a clock."""
+        """With a `window`, text is evaluated under the policy too. With a `draft`, that model lies in the cell, and
+        `draft_decoder` computes with it. `make_drafter` is given the decoder and a clock."""
         self.seed = seed
-        manifest = load_manifest(directory)
+        manifest = load_cell_manifest(directory, draft)
         self.arena_bytes = np.zeros(plan.arena_bytes, np.uint8)
         self.counters = new_counters()
         self.flash = FakeFlash.of_model(directory, manifest, self.arena_bytes, seed=seed, faults=faults)
@@ -94,6 +98,11 @@ class FakeCell:
             foresight=foresight,
             masking=Masking(manifest.decoder, chunk, None) if window else None,
         )
+        self.draft_decoder: DraftDecoder | None = None
+        if draft is not None:
+            own = load_manifest(draft)
+            part = placement.part(len(manifest.extents) - len(own.extents), len(manifest.extents))
+            self.draft_decoder = DraftDecoder(own, self.arena_bytes, part, context=96, chunk=chunk, threads=1)
         self._now = 0
         self.arena = ArenaActor(
             ArenaConfig(

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemill.actors.actor import Actor
+from tidemill.actors.compute.drafting.spec import DraftKind
 from tidemill.actors.compute.selection.foresight import Foresight
 from tidemill.actors.compute.selection.policy import SelectionPolicy
 from tidemill.actors.compute.selection.spec import SelectionSpec
@@ -25,7 +26,9 @@ from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import load_manifest
 
 if TYPE_CHECKING:
+    from tidemill.actors.compute.decoder import Decoder
     from tidemill.actors.compute.drafting.draft_decoder import DraftDecoder
+    from tidemill.actors.compute.drafting.drafter import Drafter
     from tidemill.actors.compute.placement import Placement
 
 
@@ -131,7 +134,33 @@ def _build_compute(
         masking=masking,
         foresight=foresight,
     )
-    return ComputeActor(config, decoder, placement, counters, time.perf_counter_ns, evaluation, policy)
+    drafter = _build_drafter(spec, manifest, arena, placement, decoder)
+    return ComputeActor(config, decoder, placement, counters, time.perf_counter_ns, evaluation, policy, drafter)
+
+
+def _build_drafter(
+    spec: CellSpec, manifest: Manifest, arena: npt.NDArray[np.uint8], placement: "Placement", decoder: "Decoder"
+) -> "Drafter | None":
+    from tidemill.actors.compute.drafting.coarse_draft import CoarseDraft
+    from tidemill.actors.compute.drafting.drafter import Drafter, DraftingModel
+    from tidemill.actors.compute.drafting.model_draft import ModelDraft
+
+    config = spec.compute
+    if not config.draft.kinds:
+        return None
+    models: dict[DraftKind, DraftingModel] = {}
+    if "planes" in config.draft.kinds:
+        models["planes"] = CoarseDraft(decoder)
+    draft_decoder = build_draft_decoder(spec, arena, placement)
+    if draft_decoder is not None:
+        models["model"] = ModelDraft(draft_decoder, chunk=config.chunk)
+    return Drafter(
+        config.draft,
+        models,
+        context=config.context,
+        ends=manifest.decoder.eos_token_ids,
+        clock_ns=time.perf_counter_ns,
+    )
 
 
 def build_draft_decoder(spec: CellSpec, arena: npt.NDArray[np.uint8], placement: "Placement") -> "DraftDecoder | None":

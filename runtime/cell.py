@@ -12,6 +12,7 @@ from tidemill.actors.wiring import LINKS
 from tidemill.runtime.calibration.record import CALIBRATION_FILE
 from tidemill.runtime.cell_plan import CHUNK, GATHER_BYTES_MAX, plan_cell
 from tidemill.runtime.cell_spec import CellSpec
+from tidemill.runtime.draft_options import DraftChoice
 from tidemill.runtime.draft_plan import draft_lines, plan_drafts
 from tidemill.runtime.environment import use_kernel_settings
 from tidemill.runtime.events import StatusText
@@ -44,6 +45,7 @@ class Cell:
     launcher: Launcher
     sampler: PeakSampler
     start_s: Mapping[str, float]  # what opening took, by phase
+    draft: DraftChoice  # as asked for; `spec` says what came of it
 
     def close(self) -> None:
         try:
@@ -91,7 +93,7 @@ def open_cell(options: EngineOptions, on_event: Callable[[StatusText], None], la
     except BaseException:
         launcher.close()
         raise
-    return Cell(manifest, plan.ledger, spec, launcher, sampler, clock.phases)
+    return Cell(manifest, plan.ledger, spec, launcher, sampler, clock.phases, options.draft.kind)
 
 
 def _load_manifests(options: EngineOptions) -> tuple[Manifest, DraftModel | None]:

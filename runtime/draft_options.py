@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from tidemill.actors.compute.drafting.spec import MOST_DRAFTED
+from tidemill.runtime.catalog import resolve_model
 from tidemill.storage.arena_plan import has_planes
 from tidemill.storage.draft_model import check_draft_model
 from tidemill.storage.manifest import Manifest
@@ -21,6 +22,16 @@ class DraftOptions:
     kind: DraftChoice = "none"
     model: Path | None = None
     length: int | None = None
+
+
+def parse_draft(text: str, length: int | None) -> DraftOptions:
+    """From auto, none, ngram, planes or model:NAME, a converted model by path or name. Raises ValueError."""
+    kind, _, model = text.partition(":")
+    if kind == "model" and model:
+        return DraftOptions(kind="model", model=resolve_model(model), length=length)
+    if model or kind == "model" or kind not in DRAFT_CHOICES:
+        raise ValueError(f"draft is {text!r}, accepted: {', '.join(DRAFT_CHOICES)}:PATH")
+    return DraftOptions(kind=cast(DraftChoice, kind), length=length)
 
 
 def check_draft(draft: DraftOptions, model: Path, manifest: Manifest, *, context: int, selects: bool) -> None:

@@ -9,6 +9,7 @@ from tidemill.actors.compute.selection.spec import SelectionSpec
 from tidemill.actors.messages import Sampling
 from tidemill.actors.predictor.config import PreloadKind
 from tidemill.runtime.catalog import resolve_model
+from tidemill.runtime.draft_options import parse_draft
 from tidemill.runtime.engine import Engine
 from tidemill.runtime.events import StatusText
 from tidemill.runtime.generation import Generation, Request, TextGenerated
@@ -54,6 +55,8 @@ class LLM:
         preload: PreloadKind = "none",
         preload_share: float = 0.5,
         traces: bool = False,
+        draft: str = "auto",
+        draft_length: int | None = None,
         on_status: Callable[[StatusText], None] = lambda _: None,
     ) -> "LLM":
         """Open a model by path or name.
@@ -63,6 +66,8 @@ class LLM:
         `arena` fixes the arena's size instead of taking what the ceiling leaves; `context` is in tokens (2048, or the
         model's). `selection` is lossy: decoded tokens are computed with a part of the weights, which `residency` keeps
         (`hot-set` by the trace `hot_set`) and `preload` reads ahead; `traces` has events tell which part that was.
+        `draft` proposes tokens that are checked several at a time: "auto", "none", "ngram", "planes" or "model:NAME",
+        `draft_length` of them or as many as pay; the text is the same.
         Raises ValueError for bad values, CeilingTooSmallError, StorageError, ActorDiedError.
         """
         directory = resolve_model(model)
@@ -82,6 +87,7 @@ class LLM:
             preload=preload,
             preload_share=preload_share,
             traces=traces,
+            draft=parse_draft(draft, draft_length),
         )
         options = check_options(options, explicit_context=context is not None)
         engine = Engine.open(options, on_event=on_status)

@@ -51,6 +51,7 @@ class EngineReport:
     process_bytes: Mapping[str, int]
     load_mode: str
     launcher: str
+    draft: str  # as asked for: auto, none, ngram, planes, model
     flash_bytes: int
     flash_reads: int
     flash_busy_ns: int
@@ -76,6 +77,7 @@ def report_of(cell: Cell) -> EngineReport:
         process_bytes=peak.process_bytes,
         load_mode=LOAD_MODES[int(counters[Counter.LOAD_MODE])],
         launcher=cell.launcher.name,
+        draft=cell.draft,
         flash_bytes=int(counters[Counter.FLASH_BYTES]),
         flash_reads=int(counters[Counter.FLASH_READS]),
         flash_busy_ns=int(counters[Counter.FLASH_BUSY_NS]),

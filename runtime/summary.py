@@ -1,12 +1,13 @@
 """The figures of one generation: pure arithmetic over its events and the engine's report. What was not measured is
 None."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from statistics import median
+from statistics import mean, median
 
 from tidemill.runtime.active_summary import ActiveSummary, summarise_active
 from tidemill.runtime.bottleneck import TokenTime, name_bottleneck
+from tidemill.runtime.draft_summary import DraftSummary, summarise_drafts
 from tidemill.runtime.events import TokenGenerated
 from tidemill.runtime.report import BundleReport, EngineReport
 
@@ -14,7 +15,7 @@ from tidemill.runtime.report import BundleReport, EngineReport
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """Times in seconds, sizes in bytes. Decode figures are over the tokens after the first, medians unless named
-    otherwise."""
+    otherwise; of runs that may draft, whose steps bring several tokens or one, they are means."""
 
     model: str
     text: str
@@ -50,6 +51,7 @@ class Summary:
     load_mode: str
     launcher: str
     bundles: BundleReport | None
+    draft: DraftSummary | None  # of runs that may draft
     active: ActiveSummary | None  # of models whose bundles come one by one
     bottleneck: str
     version: str
@@ -72,13 +74,17 @@ class Outcome:
 
 def summarise(outcome: Outcome, tokens: Sequence[TokenGenerated], report: EngineReport) -> Summary:
     first, later = tokens[:1], tokens[1:]
+    middle = mean if any(token.drafted_pass is not None for token in later) else median
     prompt_s = first[0].elapsed_ns / 1e9 if first else None
-    decode_s = _median_s([token.elapsed_ns for token in later])
-    stall_s, compute_s = _median_s([t.stall_ns for t in later]), _median_s([t.compute_ns for t in later])
+    decode_s = _middle_s(middle, [token.elapsed_ns for token in later])
+    stall_s, compute_s = (
+        _middle_s(middle, [t.stall_ns for t in later]),
+        _middle_s(middle, [t.compute_ns for t in later]),
+    )
     busy_ratio = sum(t.flash_busy_ns for t in later) / sum(t.elapsed_ns for t in later) if later else None
     management = [token.elapsed_ns - token.stall_ns - token.compute_ns for token in later]
-    management_s = _median_s(management)
-    round_trip_s = _median_s([max(0, token.stall_ns - token.flash_busy_ns) for token in later])
+    management_s = _middle_s(middle, management)
+    round_trip_s = _middle_s(middle, [max(0, token.stall_ns - token.flash_busy_ns) for token in later])
     time = TokenTime(
         decode_s=decode_s, stall_s=stall_s, round_trip_s=round_trip_s, compute_s=compute_s, management_s=management_s,
         flash_busy_ratio=busy_ratio or 0.0,
@@ -98,8 +104,8 @@ def summarise(outcome: Outcome, tokens: Sequence[TokenGenerated], report: Engine
         decode_s_per_token_p95=_percentile_s([token.elapsed_ns for token in later], 0.95),
         decode_tokens_per_s=1 / decode_s if decode_s else None,
         bytes_read=sum(token.flash_bytes for token in tokens),
-        bytes_read_per_token=median([token.flash_bytes for token in later]) if later else None,
-        reads_per_token=median([token.flash_reads for token in later]) if later else None,
+        bytes_read_per_token=middle([token.flash_bytes for token in later]) if later else None,
+        reads_per_token=middle([token.flash_reads for token in later]) if later else None,
         flash_bytes_per_s=report.flash_bytes / report.flash_busy_ns * 1e9 if report.flash_busy_ns else None,
         flash_busy_ratio=busy_ratio,
         stall_s_per_token=stall_s,
@@ -118,14 +124,15 @@ def summarise(outcome: Outcome, tokens: Sequence[TokenGenerated], report: Engine
         load_mode=report.load_mode,
         launcher=report.launcher,
         bundles=report.bundles,
+        draft=summarise_drafts(report.draft, later),
         active=summarise_active(report.bundles, later) if report.bundles is not None else None,
         bottleneck=name_bottleneck(time),
         version=outcome.version,
     )
 
 
-def _median_s(values: Sequence[int]) -> float | None:
-    return median(values) / 1e9 if values else None
+def _middle_s(middle: Callable[[Sequence[int]], float], values: Sequence[int]) -> float | None:
+    return middle(values) / 1e9 if values else None
 
 
 def _percentile_s(values: Sequence[int], share: float) -> float | None:

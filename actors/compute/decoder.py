@@ -81,6 +81,7 @@ class Decoder:
         self._angles: list[tuple[F32, F32]] = []  # of the step under way, one pair per rope
         self._vectors: list[LayerVectors] = []
         self._final_norm: F32 = NOTHING
+        self._logits = np.empty((0, self.spec.vocab_size), np.float32)
         self._eps = np.float32(self.spec.norm_eps)
 
     @property
@@ -213,7 +214,13 @@ class Decoder:
     def _head(self, count: int, want_logits: WantLogits) -> Generator[StepEvent, object, F32]:
         buffers = self._buffers
         first = 0 if want_logits == "all" else count - 1
-        logits = np.empty((count, self.spec.vocab_size), np.float32) if want_logits == "all" else buffers.logits
+        logits = self._logits_of(count) if want_logits == "all" else buffers.logits
         role = self._manifest.tables[self._manifest.head_table].role
         yield from self.extents.rows(role, MODEL_LAYER, buffers.normed[first:count], logits)
         return logits
+
+    def _logits_of(self, count: int) -> F32:
+        """Room for the logits of several positions, kept for the next time."""
+        if count > len(self._logits):
+            self._logits = np.empty((count, self.spec.vocab_size), np.float32)
+        return self._logits[:count]

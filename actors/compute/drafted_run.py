@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import msgspec
 
 from tidemill.actors.compute.decoder import Decoder
-from tidemill.actors.compute.drafting.choose_length import Pass
 from tidemill.actors.compute.drafting.drafter import Drafter
+from tidemill.actors.compute.drafting.passes import Pass
 from tidemill.actors.compute.drafting.spec import DraftKind
 from tidemill.actors.compute.sampling import sample_positions
 from tidemill.actors.compute.selection.policy import SelectionPolicy
@@ -29,6 +29,7 @@ class DraftedRun(StepRun):
         self._drafter = drafter
         self._history = history
         self._sampling = sampling
+        self._room = min(message.drafts, chunk - 1)  # one lap checks them all
         self._kind: DraftKind = "none"
         self._proposed: list[int] = []
         self._draft_ns = 0
@@ -47,7 +48,7 @@ class DraftedRun(StepRun):
     def _draft_and_check(self, decoder: Decoder) -> StepGenerator:
         clock_ns = self._drafter.clock_ns
         begun_ns = clock_ns()
-        choice = self._drafter.choose(self._history, self.message.drafts)
+        choice = self._drafter.choose(self._history, self._room)
         self._kind = choice.kind
         self._proposed = yield from self._drafter.propose(choice, self._history, self._sampling)
         self._draft_ns, self._draft_stall_ns = clock_ns() - begun_ns, self.stall_ns
@@ -55,7 +56,7 @@ class DraftedRun(StepRun):
 
     def sample(self, logits: F32 | None, sampling: Sampling, history: Sequence[int]) -> Sampled:
         assert logits is not None
-        tokens = sample_positions(logits, sampling, history, self._proposed)
+        tokens = sample_positions(logits, sampling, history, start=len(history), proposed=self._proposed)
         return Sampled(tokens, [digest_int(row.data) for row in logits[: len(tokens)]])
 
     def answer(self, sampled: Sampled, compute_ns: int, elapsed_ns: int) -> TokensSampled:

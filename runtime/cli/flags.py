@@ -194,6 +194,8 @@ class Opening(NamedTuple):
     is_sparsity_searched: bool = False  # `selection` then says everything else
     worst_ratio: float | None = None  # of perplexity over the exact one, which that may cost
     hot_set: Path | None = None
+    draft: str = "none"
+    draft_length: int | None = None
 
     @property
     def ram_or_none(self) -> str | None:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from tidemill import __version__
-from tidemill.runtime.cli import flags, model_verbs, plan_verb, quality_verbs, selection_flags, trace_verb
+from tidemill.runtime.cli import draft_flags, flags, model_verbs, plan_verb, quality_verbs, selection_flags, trace_verb
 from tidemill.runtime.cli.errors import report_errors
 
 app = typer.Typer(
@@ -70,6 +70,8 @@ def run(
     hot_set: selection_flags.HotSet = None,
     preload: selection_flags.Preload = selection_flags.PreloadChoice.none,
     preload_share: selection_flags.PreloadShare = None,
+    draft: draft_flags.Draft = "auto",
+    draft_length: draft_flags.DraftLength = None,
     as_json: flags.Json = False,
     csv: flags.Csv = None,
     verbose: flags.Verbose = False,
@@ -88,7 +90,7 @@ def run(
         model, ram, arena, context, threads, load_mode.value, launcher.value, io_depth,
         selection, residency.value, preload.value, selection_flags.parse_preload_share(preload.value, preload_share),
         is_sparsity_searched=found is None, worst_ratio=min_quality,
-        hot_set=hot_set,
+        hot_set=hot_set, draft=draft, draft_length=draft_length,
     )  # fmt: skip
     sampling = flags.SamplingFlags(
         temperature, top_k, top_p, min_p, repeat_penalty, seed, tuple(stop or ()), max_tokens
@@ -125,6 +127,8 @@ def chat(
     hot_set: selection_flags.HotSet = None,
     preload: selection_flags.Preload = selection_flags.PreloadChoice.none,
     preload_share: selection_flags.PreloadShare = None,
+    draft: draft_flags.Draft = "auto",
+    draft_length: draft_flags.DraftLength = None,
     verbose: flags.Verbose = False,
 ) -> None:
     """Talk to a model in its own chat template. Ctrl-C stops an answer; Ctrl-D or /exit leaves."""
@@ -141,7 +145,7 @@ def chat(
         model, ram, arena, context, threads, load_mode.value, launcher.value, io_depth,
         selection, residency.value, preload.value, selection_flags.parse_preload_share(preload.value, preload_share),
         is_sparsity_searched=found is None, worst_ratio=min_quality,
-        hot_set=hot_set,
+        hot_set=hot_set, draft=draft, draft_length=draft_length,
     )  # fmt: skip
     sampling = flags.SamplingFlags(
         temperature, top_k, top_p, min_p, repeat_penalty, seed, tuple(stop or ()), max_tokens

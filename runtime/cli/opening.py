@@ -39,6 +39,8 @@ def open_model(opening: Opening, directory: Path, *, context: int | None, quiet:
         preload_share=opening.preload_share,
         traces=opening.traces,
         hot_set=opening.hot_set,
+        draft=opening.draft,
+        draft_length=opening.draft_length,
         on_status=lambda status: None if quiet else console.print(status.text),
     )
     if opening.selection is not None and not quiet:

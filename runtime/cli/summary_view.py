@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tidemill.runtime.active_summary import ActiveSummary
+from tidemill.runtime.draft_summary import DraftSummary
 from tidemill.runtime.report import BundleReport
 from tidemill.runtime.sizes import format_size
 from tidemill.runtime.summary import Summary
@@ -44,6 +45,7 @@ def _rows(s: Summary) -> list[tuple[str, str]]:
         ("per token", f"stall {_seconds(s.stall_s_per_token)}{_round_trips(s.round_trip_s_per_token)}, "
                       f"compute {_seconds(s.compute_s_per_token)}, "
                       f"management {_seconds(s.management_s_per_token)} (derived)"),
+        *([("drafts", _drafts(s.draft))] if s.draft is not None else []),
         ("flash", f"{read}/token, {format_size(s.bytes_read)} in all, {rate}, {s.load_mode} reads{busy}"),
         ("arena", f"{format_size(s.arena_bytes)}: locked {format_size(s.locked_bytes)}, {streamed}"),
         *([("computed", _computed(s.active))] if s.active is not None and s.active.computed_share is not None else []),
@@ -53,6 +55,17 @@ def _rows(s: Summary) -> list[tuple[str, str]]:
         ("memory", f"peak {peak}, {ceiling}; {overhead} of it neither weights nor KV cache"),
         ("bottleneck", s.bottleneck),
     ]  # fmt: skip
+
+
+def _drafts(d: DraftSummary) -> str:
+    if not d.drafted:
+        return f"{d.kind}: none in {d.passes} steps"
+    kinds = ", ".join(f"{name} {counts.passes}" for name, counts in d.by_kind.items())
+    gain = "" if d.gain_over_none is None else f", {d.gain_over_none:.2f} times as fast as plain steps of this run"
+    return (
+        f"{d.kind}: {d.passes} passes ({kinds}), {d.tokens_per_pass:.2f} tokens each, {d.acceptance or 0:.0%} of drafts "
+        f"right{gain}; drafting {_seconds(d.draft_s_per_pass)}, checking {_seconds(d.check_s_per_pass)}"
+    )
 
 
 def _bundles(b: BundleReport) -> str:

@@ -50,7 +50,7 @@ from tidemill.storage.manifest_file import load_manifest
 
 GREEDY = Sampling(0.0, 0, 1.0, 0.0, 1.0, 0)
 ENDS = TokensSampled | StepCancelled | StepFailed | WindowEvaluated
-MakeDrafter = Callable[[Decoder, Callable[[], int]], Drafter]
+MakeDrafter = Callable[["FakeCell", Decoder], Drafter]
 CONTEXT = 96
 STEPS_MAX = 200_000  # of the scheduler, for one model step: more means that the cell hangs
 
@@ -80,7 +80,7 @@ class FakeCell:
         draft: Path | None = None,
     ) -> None:
         """With a `window`, text is evaluated under the policy too. With a `draft`, that model lies in the cell, and
-        `draft_decoder` computes with it. `make_drafter` is given the decoder and a clock."""
+        `draft_decoder` computes with it. `make_drafter` is given the cell and its decoder."""
         self.seed = seed
         manifest = load_cell_manifest(directory, draft)
         self.arena_bytes = np.zeros(plan.arena_bytes, np.uint8)
@@ -102,7 +102,7 @@ class FakeCell:
         if draft is not None:
             own = load_manifest(draft)
             part = placement.part(len(manifest.extents) - len(own.extents), len(manifest.extents))
-            self.draft_decoder = DraftDecoder(own, self.arena_bytes, part, context=96, chunk=chunk, threads=1)
+            self.draft_decoder = DraftDecoder(own, self.arena_bytes, part, context=CONTEXT, chunk=chunk, threads=1)
         self._now = 0
         self.arena = ArenaActor(
             ArenaConfig(
@@ -123,7 +123,7 @@ class FakeCell:
             self.tick,
             Evaluation(manifest, [policy] if policy is not None else [], window) if window else None,
             policy,
-            make_drafter(decoder, self.tick) if make_drafter is not None else None,
+            make_drafter(self, decoder) if make_drafter is not None else None,
         )
         head = manifest.head_extents
         predictor = PredictorConfig(

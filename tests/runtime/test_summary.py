@@ -22,6 +22,7 @@ REPORT = EngineReport(
     process_bytes={},
     load_mode="direct",
     launcher="local",
+    draft="none",
     flash_bytes=4000,
     flash_reads=4,
     flash_busy_ns=2_000_000_000,

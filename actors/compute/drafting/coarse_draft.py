@@ -8,6 +8,7 @@ from tidemill.actors.compute.drafting.drafter import DraftLap
 
 class CoarseDraft:
     kernel_ns = 0  # the decoder counts them
+    is_ready = True  # a prompt was computed with them
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder

@@ -1,13 +1,14 @@
 """Proposes tokens for an exact check, by whoever promises most, and learns from what became of them."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from tidemill.actors.compute.drafting.choose_length import Choice, DraftChooser, Pass
-from tidemill.actors.compute.drafting.ngram import NgramDraft
+from tidemill.actors.compute.drafting.chooser import NONE, DraftChooser
+from tidemill.actors.compute.drafting.ngram import NgramDraft, NgramProposal
+from tidemill.actors.compute.drafting.passes import Choice, Pass
 from tidemill.actors.compute.drafting.spec import DraftKind, DraftSpec
 from tidemill.actors.compute.sampling import sample
 from tidemill.actors.compute.step_events import StepEvent
@@ -25,6 +26,11 @@ class DraftingModel(Protocol):
         """Spent in kernels that the exact decoder does not count."""
         ...
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether its weights lie in the arena."""
+        ...
+
     def draft(self, history: Sequence[int]) -> DraftLap:
         """Logits [vocab] of the token behind `history`, whose last token was not computed with yet."""
         ...
@@ -34,15 +40,21 @@ class Drafter:
     """Of one sequence. Its tokens are guesses: nothing rests on them but speed."""
 
     def __init__(
-        self, spec: DraftSpec, models: dict[DraftKind, DraftingModel], ends: Sequence[int], clock_ns: Callable[[], int]
+        self,
+        spec: DraftSpec,
+        models: Mapping[DraftKind, DraftingModel],
+        *,
+        context: int,
+        ends: Collection[int],
+        clock_ns: Callable[[], int],
     ) -> None:
         """`models`: who computes drafts, by kind. `ends`: tokens behind which nothing is drafted."""
         self._spec = spec
         self._models = models
         self._ends = frozenset(ends)
         self._chooser = DraftChooser(spec.kinds, spec.most, spec.fixed_length)
-        self._ngram = NgramDraft() if "ngram" in spec.kinds else None
-        self._found: tuple[list[int], int] = ([], 0)  # the n-gram's tokens, and how long its match is
+        self._ngram = NgramDraft(context) if "ngram" in spec.kinds else None
+        self._found = NgramProposal((), 0)
         self.clock_ns = clock_ns
 
     @property
@@ -52,14 +64,17 @@ class Drafter:
     def begin_request(self) -> None:
         """Another text: what the last one accepted does not count."""
         self._chooser.begin_request()
+        if self._ngram is not None:
+            self._ngram.truncate(0)
 
     def choose(self, history: Sequence[int], room: int) -> Choice:
         """Who drafts behind `history`, and how many tokens, at most `room`."""
         if self._ngram is not None:
-            self._ngram.follow(history)
+            self._ngram.extend(history[len(self._ngram) :])
             self._found = self._ngram.propose(min(room, self._spec.most))
-        offered, match = self._found
-        return self._chooser.choose(room=room, match=match, offered=len(offered))
+        if not all(model.is_ready for model in self._models.values()):
+            return NONE
+        return self._chooser.choose(room=room + 1, match=self._found.match)
 
     def propose(
         self, choice: Choice, history: Sequence[int], sampling: Sampling
@@ -68,7 +83,7 @@ class Drafter:
         if choice.kind == "none":
             return []
         if choice.kind == "ngram":
-            return self._found[0][: choice.length]
+            return list(self._found.tokens[: choice.length])
         model, seen = self._models[choice.kind], list(history)
         while len(seen) < len(history) + choice.length:
             logits = yield from model.draft(seen)

@@ -20,6 +20,7 @@ from tidemill.actors.compute.drafting.spec import DraftKind, DraftSpec
 from tidemill.actors.messages import Sampling, StepCancelled, StepFailed, TokensSampled
 from tidemill.actors.packing import unpack_checksums, unpack_tokens
 from tidemill.storage.arena_plan import ArenaPlan, least_arena_bytes, plan_arena
+from tidemill.storage.draft_model import load_cell_manifest
 from tidemill.storage.manifest_file import load_manifest
 
 PROMPT = [5, 80, 33, 2, 61, 17, 9]
@@ -41,6 +42,7 @@ class Scripted:
     vocab: int
     wrong: Callable[[int], bool]
     kernel_ns: int = 0
+    is_ready: bool = True
 
     def draft(self, history: Sequence[int]) -> DraftLap:
         place = len(history)
@@ -59,10 +61,16 @@ class Model:
 
     def cell(
         self, make_drafter: MakeDrafter | None = None, sampling: Sampling = GREEDY, faults: Faults | None = None,
-        seed: int = 1, plan: ArenaPlan | None = None,
+        seed: int = 1, plan: ArenaPlan | None = None, chunk: int = 16,
     ) -> FakeCell:  # fmt: skip
         return FakeCell(
-            self.directory, plan or self.plan, seed=seed, faults=faults, make_drafter=make_drafter, sampling=sampling
+            self.directory,
+            plan or self.plan,
+            seed=seed,
+            faults=faults,
+            make_drafter=make_drafter,
+            sampling=sampling,
+            chunk=chunk,
         )
 
     def expected(self, sampling: Sampling = GREEDY, prompt: Sequence[int] = PROMPT, count: int = COUNT) -> "Text":
@@ -83,12 +91,21 @@ def text_of(cell: FakeCell, prompt: Sequence[int], count: int) -> Text:
     )
 
 
-def drafting(kind: DraftKind, length: int | None, model: DraftingModel | None = None) -> MakeDrafter:
-    """`model` None: plane 0."""
+def drafting(
+    kind: DraftKind, length: int | None, model: DraftingModel | None = None, ends: Sequence[int] = ()
+) -> MakeDrafter:
+    """`model` None: plane 0, or the cell's draft model."""
 
-    def make(decoder: Decoder, clock_ns: Callable[[], int]) -> Drafter:
-        models: dict[DraftKind, DraftingModel] = {} if kind == "ngram" else {kind: model or CoarseDraft(decoder)}
-        return Drafter(DraftSpec(kinds=(kind,), most=15, fixed_length=length), models, (), clock_ns)
+    def make(cell: FakeCell, decoder: Decoder) -> Drafter:
+        models: dict[DraftKind, DraftingModel] = {}
+        if model is not None:
+            models[kind] = model
+        elif kind == "planes":
+            models[kind] = CoarseDraft(decoder)
+        elif cell.draft_decoder is not None:
+            models[kind] = ModelDraft(cell.draft_decoder, chunk=4)
+        spec = DraftSpec(kinds=(kind,), fixed_length=length)
+        return Drafter(spec, models, context=CONTEXT, ends=ends, clock_ns=cell.tick)
 
     return make
 
@@ -148,23 +165,17 @@ def test_a_draft_stops_at_the_end_of_the_context(tied: Model) -> None:
 def test_nothing_is_drafted_behind_an_end(tied: Model, text: Text) -> None:
     script = Scripted(PROMPT + text.tokens, tied.manifest.decoder.vocab_size, lambda at: False)
     end = text.tokens[3]
-
-    def make(decoder: Decoder, clock_ns: Callable[[], int]) -> Drafter:
-        return Drafter(DraftSpec(kinds=("model",), most=15, fixed_length=8), {"model": script}, (end,), clock_ns)
-
-    second = tied.cell(make).generate(PROMPT, COUNT)[1]
+    second = tied.cell(drafting("model", 8, script, (end,))).generate(PROMPT, COUNT)[1]
     assert second.drafted == text.tokens.index(end)
 
 
-def test_a_small_model_drafts_for_itself_with_everything_accepted(tied: Model, text: Text) -> None:
-    """The draft model is the model: resident, with a cache of its own."""
-    from tests.fakes.resident import resident_decoder
-
-    def make(decoder: Decoder, clock_ns: Callable[[], int]) -> Drafter:
-        model = ModelDraft(resident_decoder(tied.directory), first_extent=0, first_table=0, chunk=4)
-        return Drafter(DraftSpec(kinds=("model",), most=15, fixed_length=4), {"model": model}, (), clock_ns)
-
-    steps = tied.cell(make).generate(PROMPT, COUNT)
+def test_a_draft_model_that_is_the_model_has_everything_accepted(tied: Model, text: Text) -> None:
+    """Resident beside it, with a cache of its own."""
+    manifest = load_cell_manifest(tied.directory, tied.directory)
+    first = len(tied.manifest.extents)
+    plan = plan_arena(manifest, 1 << 30, resident_from=first)
+    cell = FakeCell(tied.directory, plan, seed=3, draft=tied.directory, make_drafter=drafting("model", 4))
+    steps = cell.generate(PROMPT, COUNT)
     assert [token for step in steps for token in unpack_tokens(step.token_ids)] == text.tokens
     assert all(step.drafted == len(unpack_tokens(step.token_ids)) - 1 for step in steps)
 

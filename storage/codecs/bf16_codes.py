@@ -19,6 +19,7 @@ from tidemill.storage.codecs.codec import Bytes
 BLOCK = 64
 ROW_ELEMENTS_MAX = 1 << 16  # an exception's place has 16 bits
 EXPONENTS = 16
+MIDDLE_NIBBLE = 8  # of the 16 lower mantissas of a code
 EXCEPTION_BYTES = 4
 EXPONENT_BASE_MAX = 256 - EXPONENTS
 EXPONENT_BASE_STEP = 2  # the upper byte of a bf16 ends within the exponent: an even base never carries into it
@@ -88,6 +89,14 @@ def join_weights(codes: Bytes, nibbles: Bytes, bases: Words) -> Words:
     signs = ((uppers & 0x80) << 8).reshape(len(bases), -1)
     weights = signs | np.where(magnitudes, magnitudes + (bases << 7), np.uint16(0))
     return weights.astype(np.uint16, copy=False)
+
+
+def coarse_weights(codes: Bytes, bases: Words) -> Words:
+    """As `join_weights`, of codes alone: weights in the middle of what their code may mean. Zeros stay zero, for they
+    are more often exact than a weight of a table's least exponent; exceptions are as near as a code comes."""
+    nibbles = np.full(len(codes) // 2, MIDDLE_NIBBLE << 4 | MIDDLE_NIBBLE, np.uint8)
+    weights = join_weights(codes, nibbles, bases)
+    return np.where((_unpair(codes) & 0x7F).reshape(weights.shape), weights, np.uint16(0))
 
 
 def _pair(values: Bytes) -> Bytes:

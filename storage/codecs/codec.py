@@ -78,6 +78,11 @@ class Codec(Protocol):
         """One bundle of a run that lies in the arena, the one at `place`."""
         ...
 
+    def join_coarse(self, planes: Sequence[Bytes], table: Table, exponent_base: int, place: int) -> Bytes:
+        """As `join_bundle`, of plane 0 alone, with the middle of what the others could add; exceptions are not known.
+        Of a codec with one plane, the bundle."""
+        ...
+
     def join(self, planes: Sequence[Bytes], table: Table, exponent_base: int) -> Bytes:
         """What lies in the arena, all planes of one run of bundles → those bundles [N, bundle_bytes], bit for bit."""
         ...

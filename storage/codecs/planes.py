@@ -19,6 +19,7 @@ from tidemill.storage.codecs.bf16_codes import BLOCK as BLOCK  # kernels take it
 from tidemill.storage.codecs.bf16_codes import (
     ROW_ELEMENTS_MAX,
     Words,
+    coarse_weights,
     exponents_of,
     find_exponent_base,
     join_weights,
@@ -32,6 +33,7 @@ from tidemill.storage.manifest import Element, Table
 EXCEPTION_SHARE_MAX = (
     0.02  # of a sample; above, a table is not worth splitting (4 bytes an exception, for 4 bits a weight)
 )
+MIDDLE_BYTE = 0x80  # of the lower byte of f16
 
 
 class _PlanesCodec(RawCodec):
@@ -85,6 +87,10 @@ class Bf16PlanesCodec(_PlanesCodec):
     def join_bundle(self, planes: Sequence[Bytes], table: Table, exponent_base: int, place: int) -> Bytes:
         return self._join(planes, table, exponent_base, slice(place, place + 1)).reshape(-1)
 
+    def join_coarse(self, planes: Sequence[Bytes], table: Table, exponent_base: int, place: int) -> Bytes:
+        codes = planes[0].reshape(-1, table.bundle_elements)[place]
+        return coarse_weights(codes, np.full((1, 1), exponent_base, np.uint16)).view(np.uint8).reshape(-1)
+
     def _join(self, planes: Sequence[Bytes], table: Table, exponent_base: int, wanted: slice) -> Bytes:
         """The wanted bundles of a run, [N, bundle_bytes]."""
         bundles = len(planes[0]) // table.bundle_elements
@@ -123,6 +129,10 @@ class Fp16PlanesCodec(_PlanesCodec):
         size = table.bundle_elements
         wanted = [plane[place * size : (place + 1) * size] for plane in planes]
         return self.join(wanted, table, exponent_base).reshape(-1)
+
+    def join_coarse(self, planes: Sequence[Bytes], table: Table, exponent_base: int, place: int) -> Bytes:
+        upper = planes[0].reshape(-1, table.bundle_elements)[place]
+        return self.join([upper, np.full_like(upper, MIDDLE_BYTE)], table, exponent_base).reshape(-1)
 
 
 def _encode_exceptions(weights: Words, outside: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:

@@ -45,5 +45,8 @@ class RawCodec:
     def join_bundle(self, planes: Sequence[Bytes], table: Table, exponent_base: int, place: int) -> Bytes:
         return planes[0][place * table.bundle_bytes : (place + 1) * table.bundle_bytes]
 
+    def join_coarse(self, planes: Sequence[Bytes], table: Table, exponent_base: int, place: int) -> Bytes:
+        return self.join_bundle(planes, table, exponent_base, place)
+
     def join(self, planes: Sequence[Bytes], table: Table, exponent_base: int) -> Bytes:
         return planes[0].reshape(-1, table.bundle_bytes)

@@ -82,6 +82,15 @@ class CodecContract:
             got = self.codec.join_bundle(planes, table, encoded[0].exponent_base, i)
             assert np.array_equal(got, expected)
 
+    def test_plane_0_gives_a_bundle_of_its_size_and_the_bundle_where_it_is_alone(self, table: Table) -> None:
+        bundles = self.bundles(table)
+        encoded = self.codec.encode(bundles, table)
+        planes = place(self.codec, encoded, table, len(bundles))
+        for i, expected in enumerate(bundles):
+            got = self.codec.join_coarse(planes[:1], table, encoded[0].exponent_base, i)
+            assert got.shape == expected.shape
+            assert len(planes) > 1 or np.array_equal(got, expected)
+
     def test_encoding_is_deterministic(self, table: Table) -> None:
         bundles = self.bundles(table)
         for one, other in zip(self.codec.encode(bundles, table), self.codec.encode(bundles.copy(), table), strict=True):

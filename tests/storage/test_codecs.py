@@ -52,6 +52,24 @@ class TestBf16Planes(CodecContract):
             planes = place(self.codec, encoded, table, count)
             assert np.array_equal(self.codec.join(planes, table, encoded[0].exponent_base), bundles)
 
+    def test_plane_0_alone_is_within_half_a_step_of_every_weight_but_exceptions(self, table: Table) -> None:
+        values = np.random.default_rng(6).standard_normal((5, table.bundle_elements)).astype(np.float32)
+        values[1, :9] = [0.0, -0.0, 1e30, -1e30, 1e-30, -1e-30, np.inf, -np.inf, 2.0]
+        weights = (values.view(np.uint32) >> 16).astype(np.uint16)
+        codes = self.codec.encode(weights.view(np.uint8), table)[0]
+        middles = np.array(
+            [self.codec.join_coarse([codes.stored], table, codes.exponent_base, i).view(np.uint16) for i in range(5)]
+        )
+        base = codes.exponent_base
+        exponents = (weights >> 7) & 0xFF
+        inside = (exponents >= base) & (exponents < base + 16) & ((weights & 0x7FF0) != base << 7)
+        assert np.all(np.abs(middles[inside].astype(int) - weights[inside]) <= 8)
+        assert inside.mean() > 0.95
+        largest = (base + 15) << 7 | 0x78
+        expected = [0, 0, largest, 0x8000 | largest, 0, 0, largest, 0x8000 | largest]
+        assert middles[1, :8].tolist() == expected
+        assert not middles[exponents < base].any()
+
     def test_normal_weights_take_twelve_bits_and_few_exceptions(self, table: Table) -> None:
         values = np.random.default_rng(1).standard_normal((2000, table.bundle_elements)).astype(np.float32)
         bundles = (values.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8)
@@ -118,6 +136,13 @@ class TestFp16Planes(CodecContract):
             bundles = some.view(np.uint8).reshape(count, table.bundle_bytes)
             planes = place(self.codec, self.codec.encode(bundles, table), table, count)
             assert np.array_equal(self.codec.join(planes, table, 0), bundles)
+
+    def test_plane_0_alone_is_within_half_a_step_of_every_weight(self, table: Table) -> None:
+        values = np.random.default_rng(6).standard_normal((5, table.bundle_elements)).astype(np.float16)
+        upper = self.codec.encode(values.view(np.uint8), table)[0]
+        for i in range(5):
+            middles = self.codec.join_coarse([upper.stored], table, 0, i).view(np.uint16)
+            assert np.all(np.abs(middles.astype(int) - values.view(np.uint16)[i]) <= 0x80)
 
 
 def bf16_values(bundles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

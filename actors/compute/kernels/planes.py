@@ -80,12 +80,17 @@ class Planes:
         is_zero = builder.icmp_unsigned("==", builder.or_(exponents, low), _splat(CODES, 0))
         based = builder.select(is_zero, _splat(CODES, 0), builder.add(exponents, self._base))
         high = builder.or_(based, builder.and_(codes, _splat(CODES, 0x80)))
-        return [builder.bitcast(builder.shuffle_vector(low, high, _interleave(h)), HALVES) for h in (0, 1)]
+        return interleave(builder, low, high)
 
     def _shifted(self, codes: ir.Value) -> ir.Value:
         """Each byte's upper bits moved down, with bits of its neighbour above them: there is no shift of bytes."""
         builder = self._builder
         return builder.bitcast(builder.lshr(builder.bitcast(codes, HALVES), _splat(HALVES, 4)), CODES)
+
+
+def interleave(builder: ir.IRBuilder, low: ir.Value, high: ir.Value) -> Vectors:
+    """The two halves of a block from the lower and the upper bytes of its weights, both in the order of codes."""
+    return [builder.bitcast(builder.shuffle_vector(low, high, _interleave(h)), HALVES) for h in (0, 1)]
 
 
 def _interleave(half: int) -> ir.Constant:

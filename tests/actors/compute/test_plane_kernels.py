@@ -1,70 +1,22 @@
 """Kernels over planes have the bits of the kernels over whole weights, for any batch, extents and threads."""
 
-import itertools
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.contracts.codec import table_of
 from tests.contracts.kernels import close
+from tests.fakes.plane_tables import NEURONS, PLANES_KINDS, SIZE, Planes, make_planes
 from tidemill.actors.compute.kernels import linear, plane_linear
-from tidemill.actors.compute.kernels.elements import STORED_DTYPES
-from tidemill.actors.compute.kernels.linear_parts import JOINED_NEURONS, JOINED_ROWS, MLP_PARTS, NEURON_BLOCK
-from tidemill.storage.codecs.registry import get_codec
-from tidemill.storage.manifest import Element
+from tidemill.actors.compute.kernels.linear_parts import JOINED_NEURONS, MLP_PARTS, NEURON_BLOCK
 
 F32 = npt.NDArray[np.float32]
-SIZE, NEURONS, BATCH = 192, 23, 33
+BATCH = 33
 BATCHES = [1, 2, 3, 4, 7, 8, 16, 32, 33]
-EDGES = [0, 9, 10, NEURONS]  # of extents, in neurons
-BEHIND = 4096  # bytes of an arena behind the last extent
 
 
-class Planes(NamedTuple):
-    """Extents of neurons, which are rows in threes as well; and the same weights whole."""
-
-    arena: npt.NDArray[np.uint8]
-    offsets: npt.NDArray[np.int64]
-    bases: npt.NDArray[np.int64]
-    edges: npt.NDArray[np.int64]  # of the extents, one pair each
-    whole: npt.NDArray[np.generic]
-    joined: npt.NDArray[np.generic]
-
-
-def make(codec_name: str, element: Element, weights: npt.NDArray[np.uint16]) -> Planes:
-    codec = get_codec(codec_name)
-    table = table_of(codec, element, "neuron", row=SIZE)
-    parts: list[npt.NDArray[np.uint8]] = []
-    bases: list[int] = []
-    for start, stop in itertools.pairwise(EDGES):
-        encoded = codec.encode(weights[start:stop].view(np.uint8), table)
-        parts += [part.stored for part in encoded]
-        bases += [part.exponent_base for part in encoded]
-    sizes = [-(-len(part) // 64) * 64 for part in parts]
-    arena = np.full(sum(sizes) + BEHIND, 0xA5, np.uint8)
-    offsets = np.cumsum([0, *sizes[:-1]])
-    for offset, part in zip(offsets, parts, strict=True):
-        arena[offset : offset + len(part)] = part
-    joined = np.zeros((8, max(JOINED_ROWS, 3 * JOINED_NEURONS) * SIZE // 2), np.uint32)
-    whole = np.concatenate([np.zeros(7, np.uint16), weights.reshape(-1)]).view(STORED_DTYPES[element])
-    kind = np.uint32 if element == "bf16" else np.int16
-    return Planes(arena, offsets, np.array(bases), np.array(EDGES), whole, joined.view(kind))
-
-
-@pytest.fixture(params=["bf16", "bf16 with many exceptions", "f16"])
+@pytest.fixture(params=PLANES_KINDS)
 def planes(request: pytest.FixtureRequest) -> Planes:
-    rng = np.random.default_rng(1)
-    values = rng.standard_normal((NEURONS, 3 * SIZE)).astype(np.float32)
-    if request.param == "f16":
-        return make("fp16-planes", "f16", values.astype(np.float16).view(np.uint16))
-    if request.param != "bf16":  # runs of zeros, whole blocks, tiny and huge ones
-        values[rng.random(values.shape) < 0.05] = 0.0
-        values[:, :100] *= np.float32(1e-20)
-        values[3] *= np.float32(1e8)
-        values[5, 64:128] = -0.0
-    return make("bf16-planes", "bf16", (values.view(np.uint32) >> 16).astype(np.uint16))
+    return make_planes(request.param)
 
 
 @pytest.fixture

@@ -25,18 +25,19 @@ def ensure_kernels(
     threads: int,
     on_event: Callable[[StatusText], None],
     selects: bool = False,
+    draft_planes: bool = False,
 ) -> None:
     """Compile what is missing in a process of its own, some 20 s once per machine and version; `selects`: the kernels
-    of steps that select too. Raises KernelError."""
+    of steps that select too; `draft_planes`: those of drafts with plane 0 too. Raises KernelError."""
     gathers = bool(bundle_tables(manifest))
-    kinds = [*needed_kernels(manifest), *(["selection"] if selects else []), *(["gather"] if gathers else [])]
+    more = {"selection": selects, "coarse": draft_planes, "gather": gathers}
+    kinds = [*needed_kernels(manifest), *(name for name, is_needed in more.items() if is_needed)]
     mark = kernel_directory() / f"compiled-{'+'.join(kinds)}"
     if mark.exists():
         return
     on_event(StatusText("compiling kernels (once for this machine)"))
-    programs = [
-        ["tidemill.actors.compute.kernels.warm_up", str(model), str(threads), *(["selects"] if selects else [])]
-    ]
+    words = [*(["selects"] if selects else []), *(["drafts"] if draft_planes else [])]
+    programs = [["tidemill.actors.compute.kernels.warm_up", str(model), str(threads), *words]]
     if gathers:
         programs.append(["tidemill.storage.devices.native.code", str(kernel_directory())])
     try:

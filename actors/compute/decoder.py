@@ -14,6 +14,7 @@ import numpy.typing as npt
 from tidemill.actors.compute.activations import Activations
 from tidemill.actors.compute.bundle_buffers import BundleBuffers
 from tidemill.actors.compute.bundle_layers import BundleLayers
+from tidemill.actors.compute.coarse_layers import CoarseLayers
 from tidemill.actors.compute.densities import Densities
 from tidemill.actors.compute.embedding import EmbeddingRows
 from tidemill.actors.compute.extent_layers import ExtentLayers
@@ -69,6 +70,7 @@ class Decoder:
         most_threads = max(threads, numba.config.NUMBA_NUM_THREADS)
         self._buffers = Activations(manifest, chunk, most_threads, context)
         self.extents = ExtentLayers(manifest, arena, placement, self._buffers, masking=masking, threads=threads)
+        self._coarse = CoarseLayers(manifest, arena, placement, self._buffers, threads=threads)
         self._densities = masking.densities if masking is not None else Densities()
         self._bundles: BundleLayers | None = None
         if manifest.layout != "dense":
@@ -88,7 +90,7 @@ class Decoder:
     def kernel_ns(self) -> int:
         """Spent in kernels since the decoder was made."""
         bundles_ns = self._bundles.kernel_ns if self._bundles is not None else 0
-        return self._kernel_ns + self.extents.kernel_ns + bundles_ns
+        return self._kernel_ns + self.extents.kernel_ns + self._coarse.kernel_ns + bundles_ns
 
     def step(
         self,
@@ -121,6 +123,26 @@ class Decoder:
             return None
         return (yield from self._head(count, want_logits))
 
+    def draft_step(self, token_id: int, position: int) -> Generator[StepEvent, object, F32]:
+        """Run one token with plane 0 of every matrix alone → f32 logits [vocab], overwritten by the next step.
+
+        It writes the KV cache at `position`, as `step` does. It needs the vectors, which the first `step` loads, and a
+        model that drafts so (`storage.plane_bytes.can_draft_planes`); it waits for extents of plane 0 only before the
+        layers, and is done with none.
+        """
+        assert self._vectors, "the step of the prompt comes first"
+        yield from self._coarse.wait()
+        buffers = self._buffers
+        self._angles = [angles(frequencies, position, 1) for frequencies in self._frequencies]
+        yield from self._embedding.embed([token_id], buffers.residual[:1], coarse=True)
+        buffers.sums[:, :1] = 0.0  # a step that was given up may have left something
+        for layer in range(self.spec.layer_count):
+            self._draft_layer(layer, position)
+            yield LayerDone(layer)
+        self._coarse.head(buffers.normed[:1], buffers.logits)
+        logits: F32 = buffers.logits[0]
+        return logits
+
     def final_states(self, count: int) -> F32:
         """What the head is multiplied with, [count, hidden], of the lap that ended; overwritten by the next."""
         return self._buffers.normed[:count]
@@ -144,9 +166,7 @@ class Decoder:
         if layer == 0:
             norm.norm_rows(buffers.residual[:count], vectors.attn_norm, self._eps, buffers.normed[:count])
         yield from self._rows("qkv", "attn_qkv", layer, buffers.normed[:count], buffers.qkv[:count])
-        begun = perf_counter_ns()
         self._attend(layer, start, count)
-        self._kernel_ns += perf_counter_ns() - begun
         yield from self._rows("o", "attn_out", layer, buffers.attended[:count], buffers.branch[:count])
         self._close(count, 0, vectors.out_bias, vectors.attn_post_norm, vectors.mlp_norm)
 
@@ -160,11 +180,13 @@ class Decoder:
     def _attend(self, layer: int, start: int, count: int) -> None:
         spec, buffers, vectors = self.spec, self._buffers, self._vectors[layer]
         cosines, sines = self._angles[self._rope_of[layer]]
+        begun = perf_counter_ns()
         attention.attend(
             buffers.qkv[:count], start, cosines, sines, vectors.qkv_bias, vectors.q_norm, vectors.k_norm, self._eps,
             self._kv.keys[layer], self._kv.values[layer], spec.windows[layer], np.float32(spec.attention_scale),
             buffers.attention, buffers.ones, buffers.attended[:count],
         )  # fmt: skip
+        self._kernel_ns += perf_counter_ns() - begun
 
     def _mlp(self, layer: int, count: int) -> Iterator[StepEvent]:
         buffers, vectors = self._buffers, self._vectors[layer]
@@ -185,9 +207,23 @@ class Decoder:
             case "neuron":
                 assert self._bundles is not None
                 yield from self._bundles.neurons(layer, normed, buffers.sums, None, self._next_input(layer))
-        is_last = layer + 1 == self.spec.layer_count
-        next_norm = self._final_norm if is_last else self._vectors[layer + 1].attn_norm
-        self._close(count, parts, NOTHING, vectors.mlp_post_norm, next_norm)
+        self._close(count, parts, NOTHING, vectors.mlp_post_norm, self._norm_behind(layer))
+
+    def _norm_behind(self, layer: int) -> F32:
+        return self._final_norm if layer + 1 == self.spec.layer_count else self._vectors[layer + 1].attn_norm
+
+    def _draft_layer(self, layer: int, position: int) -> None:
+        """As `_attention` and `_mlp`, of one position and with plane 0 alone."""
+        buffers, vectors = self._buffers, self._vectors[layer]
+        normed = buffers.normed[:1]
+        if layer == 0:
+            norm.norm_rows(buffers.residual[:1], vectors.attn_norm, self._eps, normed)
+        self._coarse.rows("attn_qkv", layer, normed, buffers.qkv[:1])
+        self._attend(layer, position, 1)
+        self._coarse.rows("attn_out", layer, buffers.attended[:1], buffers.branch[:1])
+        self._close(1, 0, vectors.out_bias, vectors.attn_post_norm, vectors.mlp_norm)
+        self._coarse.mlp(layer, normed)
+        self._close(1, MLP_PARTS, NOTHING, vectors.mlp_post_norm, self._norm_behind(layer))
 
     def _next_input(self, layer: int) -> Callable[[], F32] | None:
         """Of one position: what the next layer's MLP would be given if no branch came in between."""

@@ -1,6 +1,6 @@
 """Rows of the embedding: those that lie in the arena already need not be asked for."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -30,13 +30,18 @@ class EmbeddingRows:
             table: np.array([manifest.extents[i].bundle_start for i in self._first_planes(table)]) for table in tables
         }
 
-    def embed(self, token_ids: Sequence[int], residual: F32) -> Generator[StepEvent, object, None]:
-        """Rows into the residual stream [B, hidden]: from the tables in the arena, else by request."""
+    def embed(
+        self, token_ids: Sequence[int], residual: F32, *, coarse: bool = False
+    ) -> Generator[StepEvent, object, None]:
+        """Rows into the residual stream [B, hidden]: from the tables in the arena, else by request. `coarse`: what
+        plane 0 alone says of a row will do where no more is in the arena."""
         scale = np.float32(self._manifest.decoder.embed_scale)
         unique, places = np.unique(np.asarray(token_ids, np.uint32), return_inverse=True)
         missing: list[int] = []
         for i, token in enumerate(unique.tolist()):
             row = self._find(token)
+            if row is None and coarse:
+                row = self._find_coarse(token)
             if row is None:
                 missing.append(i)
             else:
@@ -53,13 +58,24 @@ class EmbeddingRows:
 
     def _find(self, token: int) -> F32 | None:
         """One row as f32; None when no table of it is in the arena."""
-        for table, starts in self._starts.items():
-            run = int(np.searchsorted(starts, token, side="right")) - 1
-            first = self._first_planes(table)[run]
-            extents = range(first, first + self._manifest.planes_of(table))
+        for table, extents in self._extents_of(token):
             if self._placement.offsets[extents].min() != NOT_RESIDENT:
                 return self._read(table, extents, token)
         return None
+
+    def _find_coarse(self, token: int) -> F32 | None:
+        """As `_find`, of plane 0 alone."""
+        for table, extents in self._extents_of(token):
+            if self._placement.offsets[extents[0]] != NOT_RESIDENT:
+                return self._read(table, extents[:1], token)
+        return None
+
+    def _extents_of(self, token: int) -> Iterator[tuple[TableId, range]]:
+        """Of each table that has the row: all planes of the run that it is in."""
+        for table, starts in self._starts.items():
+            run = int(np.searchsorted(starts, token, side="right")) - 1
+            first = self._first_planes(table)[run]
+            yield table, range(first, first + self._manifest.planes_of(table))
 
     def _first_planes(self, table: TableId) -> range:
         return self._manifest.extents_of(table)[:: self._manifest.planes_of(table)]
@@ -68,7 +84,8 @@ class EmbeddingRows:
         table, extent = self._manifest.tables[table_id], self._manifest.extents[extents[0]]
         codec, place = get_codec(table.planes[0].codec), token - extent.bundle_start
         planes = [self._arena[at : at + self._manifest.extents[i].bytes] for i, at in self._places(extents)]
-        row = codec.join_bundle(planes, table, extent.exponent_base, place)
+        join = codec.join_bundle if len(planes) == len(table.planes) else codec.join_coarse
+        row = join(planes, table, extent.exponent_base, place)
         return widen_array(row, table.element)
 
     def _places(self, extents: range) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.decoder_spec import DecoderSpec, Rope
 from tidemill.storage.ids import TableId
-from tidemill.storage.manifest import MODEL_LAYER, Manifest, Plane, Role, Source, Table
+from tidemill.storage.manifest import MODEL_LAYER, Element, Manifest, Plane, Role, Source, Table
 from tidemill.storage.model_writer import write_model
 
 TINY = DecoderSpec(
@@ -43,7 +43,8 @@ TINY = DecoderSpec(
 
 
 def tables_of(spec: DecoderSpec, *, codec: str = "raw", block_bytes: int = 4096) -> list[Table]:
-    """Every table of a bias-free llama-like decoder, bf16, in compute order."""
+    """Every table of a bias-free llama-like decoder, bf16 (f16 for planes of it), in compute order."""
+    element: Element = "f16" if codec == "fp16-planes" else "bf16"
     apart = not spec.tied_head or codec != "raw"
 
     def table(role: Role, layer: int, layout: str, count: int, elements: int) -> Table:
@@ -52,11 +53,11 @@ def tables_of(spec: DecoderSpec, *, codec: str = "raw", block_bytes: int = 4096)
             role=role,
             layer=layer,
             layout=layout,  # type: ignore[arg-type]
-            element="bf16",
+            element=element,
             bundle_count=count,
             bundle_elements=elements,
             planes=tuple(
-                Plane(matrix_codec, size) for size in get_codec(matrix_codec).plane_bytes("bf16", elements * 2)
+                Plane(matrix_codec, size) for size in get_codec(matrix_codec).plane_bytes(element, elements * 2)
             ),
             checksum_block_bytes=block_bytes if role == "embed" else 0,
         )
@@ -79,7 +80,7 @@ def tables_of(spec: DecoderSpec, *, codec: str = "raw", block_bytes: int = 4096)
 def random_bundles(
     tables: list[Table], seed: int, *, tied: bool = True
 ) -> Callable[[TableId, int, int], npt.NDArray[np.uint8]]:
-    """Seeded bf16 weights of sizes that make greedy tokens vary: a wrong bit early becomes another token."""
+    """Seeded weights of sizes that make greedy tokens vary: a wrong bit early becomes another token."""
     stored: list[npt.NDArray[np.uint8]] = []
     for table in tables:
         role = "embed" if table.role == "head" and tied else table.role
@@ -88,7 +89,10 @@ def random_bundles(
         values = rng.standard_normal((table.bundle_count, table.bundle_elements)).astype(np.float32) * scale
         if table.layout == "vector":
             values = 1.0 + 0.1 * values
-        stored.append((values.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8))
+        if table.element == "f16":
+            stored.append(values.astype(np.float16).view(np.uint8))
+        else:
+            stored.append((values.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8))
 
     def read_bundles(table: TableId, start: int, stop: int) -> npt.NDArray[np.uint8]:
         return stored[table][start:stop]

@@ -15,6 +15,7 @@ from tidemill.actors.compute.kernels import (
     attention,
     bundle_linear,
     bundle_neurons,
+    coarse_linear,
     gates,
     linear,
     norm,
@@ -38,6 +39,7 @@ from tidemill.storage.manifest_file import load_manifest
 
 EPS = np.float32(1e-6)
 PLANES_OF = MappingProxyType({"bf16-planes": np.uint32, "fp16-planes": np.int16})  # codec -> what rows are joined to
+PLANE_0_OF = MappingProxyType({"bf16-planes": np.uint8, "fp16-planes": np.int8})  # codec -> what its bytes are
 
 
 def _warm_planes(kind: str, threads: int) -> None:
@@ -49,6 +51,14 @@ def _warm_planes(kind: str, threads: int) -> None:
     table = arena, words, offsets, starts, starts, stops, 0, 2
     plane_linear.row_dot_planes(*table, x, joined, out, threads)
     plane_linear.mlp_planes(*table[:5], starts, 0, 2, x, joined, neurons, sums, False)  # no neurons: nothing to follow
+
+
+def _warm_coarse(kind: str, threads: int) -> None:
+    arena, zero = np.zeros(4 * BLOCK, np.uint8).view(PLANE_0_OF[kind]), np.zeros(2, np.int64)
+    x, out = np.ones((1, BLOCK), np.float32), np.zeros((1, 1), np.float32)
+    sums, neurons = np.zeros((MLP_PARTS, 1, BLOCK), np.float32), np.zeros((MLP_PARTS, 6), np.float32)
+    coarse_linear.row_dot_coarse(arena, zero, zero, zero, np.ones(2, np.int64), 0, 2, x, out, threads)
+    coarse_linear.mlp_coarse(arena, zero, zero, zero, zero, 0, 2, x, neurons, sums, False)
 
 
 def _warm_bundles(kernel: str, threads: int) -> None:
@@ -91,8 +101,9 @@ def _warm_selection(kind: str, threads: int) -> None:
         row_range.row_dot_range(weights, zero, zero, zero, 0, 1, x, out, threads, 0, 1)
 
 
-def warm_up(manifest: Manifest, *, threads: int, selects: bool = False) -> None:
-    """Run every kernel once on next to nothing; those of steps that select only if `selects`.
+def warm_up(manifest: Manifest, *, threads: int, selects: bool = False, draft_planes: bool = False) -> None:
+    """Run every kernel once on next to nothing; those of steps that select only if `selects`, those of drafts with
+    plane 0 only if `draft_planes`.
 
     Raises ValueError for more threads than the process may use.
     """
@@ -110,6 +121,8 @@ def warm_up(manifest: Manifest, *, threads: int, selects: bool = False) -> None:
             _warm_selection(element, threads)
         if element in PLANES_OF:
             _warm_planes(element, threads)
+            if draft_planes:
+                _warm_coarse(element, threads)
             continue
         weights = np.zeros(12, STORED_DTYPES[element])
         linear.row_dot(weights, zero, zero, one, 0, 1, x, out, threads)
@@ -125,9 +138,10 @@ def warm_up(manifest: Manifest, *, threads: int, selects: bool = False) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m tidemill.actors.compute.kernels.warm_up MODEL THREADS [selects]`"""
-    directory, threads, *selects = arguments
-    warm_up(load_manifest(Path(directory)), threads=int(threads), selects=bool(selects))
+    """`python -m tidemill.actors.compute.kernels.warm_up MODEL THREADS [selects] [drafts]`"""
+    directory, threads, *more = arguments
+    manifest = load_manifest(Path(directory))
+    warm_up(manifest, threads=int(threads), selects="selects" in more, draft_planes="drafts" in more)
     return 0
 
 

@@ -9,13 +9,13 @@ from types import MappingProxyType
 
 from tidemill.actors.compute.drafting.spec import DraftKind
 
-MATCH_CLASSES = (3, 5, 8, 16)  # a match of less than 3, of 3 to 4, of 5 to 7, of 8 to 15, longer
+MATCH_CLASSES = (2, 3, 5, 8, 16)  # a match of 1 token, of 2, of 3 to 4, of 5 to 7, of 8 to 15, longer
 DEPTH_CLASSES = (1, 3)  # the first drafted token, the second and third, those behind
 KEEP = 0.9  # of every count, per pass of its kind: a memory of some ten passes
 PRIOR_TRIES = 4.0  # what the prior weighs, in tokens; and what a kind's mean weighs against a depth's own counts
 # Shares of tokens accepted before anything is known; n-grams by match class.
 PRIORS: Mapping[DraftKind, tuple[float, ...]] = MappingProxyType(
-    {"ngram": (0.3, 0.4, 0.5, 0.7, 0.9), "planes": (0.8,), "model": (0.6,)}
+    {"ngram": (0.3, 0.5, 0.7, 0.75, 0.9, 0.97), "planes": (0.8,), "model": (0.6,)}
 )
 
 

@@ -32,7 +32,14 @@ if TYPE_CHECKING:
     from tidemill.actors.compute.placement import Placement
 
 
-def prepare_actor(name: ActorName, model_directories: Sequence[str], threads: int, *, selects: bool = False) -> None:
+def prepare_actor(
+    name: ActorName,
+    model_directories: Sequence[str],
+    threads: int,
+    *,
+    selects: bool = False,
+    draft_planes: bool = False,
+) -> None:
     """Import and load what the actor will need, so that the process weighs what it will weigh when it is measured."""
     manifests = [load_manifest(Path(directory)) for directory in model_directories]
     match name:
@@ -46,7 +53,7 @@ def prepare_actor(name: ActorName, model_directories: Sequence[str], threads: in
             from tidemill.actors.compute.kernels.warm_up import warm_up
 
             for manifest in manifests:
-                warm_up(manifest, threads=threads, selects=selects)
+                warm_up(manifest, threads=threads, selects=selects, draft_planes=draft_planes)
         case _:
             raise ValueError(f"no actor is called {name!r}")
 

@@ -30,6 +30,7 @@ from tidemill.storage.devices.huge_pages import round_up
 from tidemill.storage.draft_model import DraftModel, load_cell_manifest
 from tidemill.storage.manifest import Extent, Manifest
 from tidemill.storage.manifest_file import load_manifest
+from tidemill.storage.plane_bytes import can_draft_planes
 
 RESIDENCY_BYTES = 32  # of each single bundle: its residence and use (17 to 21), its slot and the read into it
 UNMEASURED_PROCESS_BYTES = 120 << 20
@@ -63,13 +64,23 @@ def open_cell(options: EngineOptions, on_event: Callable[[StatusText], None], la
     manifest, draft_model = _load_manifests(options)
     popularity = _read_popularity(manifest, options)
     selects = options.window > 0
+    draft_planes = options.draft.kind in ("auto", "planes") and can_draft_planes(manifest)
     models = [options.model, *([options.draft.model] if options.draft.model else [])]
     for model in models:
-        ensure_kernels(model, load_manifest(model), threads=options.threads, selects=selects, on_event=on_event)
+        ensure_kernels(
+            model,
+            load_manifest(model),
+            threads=options.threads,
+            selects=selects,
+            draft_planes=draft_planes,
+            on_event=on_event,
+        )
     clock.end("kernel cache")
     launcher = _build_launcher(options, lab)
     try:
-        launcher.prepare([str(model) for model in models], threads=options.threads, selects=selects)
+        launcher.prepare(
+            [str(model) for model in models], threads=options.threads, selects=selects, draft_planes=draft_planes
+        )
         clock.end("processes")
         processes = measure_processes(launcher)
         if options.launcher == "local":

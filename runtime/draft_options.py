@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from tidemill.actors.compute.drafting.spec import MOST_DRAFTED
 from tidemill.runtime.catalog import resolve_model
-from tidemill.storage.arena_plan import has_planes
 from tidemill.storage.draft_model import check_draft_model
 from tidemill.storage.manifest import Manifest
+from tidemill.storage.plane_bytes import can_draft_planes
 
 DraftChoice = Literal["auto", "none", "ngram", "planes", "model"]  # auto: what model and ceiling allow
 DRAFT_CHOICES: tuple[DraftChoice, ...] = get_args(DraftChoice)
@@ -31,7 +31,7 @@ def parse_draft(text: str, length: int | None) -> DraftOptions:
         return DraftOptions(kind="model", model=resolve_model(model), length=length)
     if model or kind == "model" or kind not in DRAFT_CHOICES:
         raise ValueError(f"draft is {text!r}, accepted: {', '.join(DRAFT_CHOICES)}:PATH")
-    return DraftOptions(kind=cast(DraftChoice, kind), length=length)
+    return DraftOptions(kind=kind, length=length)
 
 
 def check_draft(draft: DraftOptions, model: Path, manifest: Manifest, *, context: int, selects: bool) -> None:
@@ -50,7 +50,7 @@ def check_draft(draft: DraftOptions, model: Path, manifest: Manifest, *, context
             f"--draft {draft.kind} checks drafts with the exact model, and --select leaves weights out: give one of "
             "the two"
         )
-    if draft.kind == "planes" and not has_planes(manifest):
+    if draft.kind == "planes" and not can_draft_planes(manifest):
         raise ValueError(
             f"--draft planes computes with plane 0 alone; {model} is in layout {manifest.layout} with weights of one "
             f"plane. Convert it: tidemill convert SOURCE {model}-planes --codec planes, or choose --draft ngram"

@@ -11,9 +11,10 @@ from tidemill.actors.compute.kv_cache import kv_cache_bytes
 from tidemill.runtime.draft_options import DraftChoice, DraftOptions
 from tidemill.runtime.ledger import CeilingTooSmallError, Demands, Ledger, plan_ledger
 from tidemill.runtime.options import EngineOptions
-from tidemill.storage.arena_plan import LockFirst, has_planes
+from tidemill.storage.arena_plan import LockFirst
 from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import load_manifest
+from tidemill.storage.plane_bytes import can_draft_planes
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def plan_drafts(
 
     Raises CeilingTooSmallError when what was asked for does not fit.
     """
-    candidates = _candidates(draft.kind, has_planes(manifest))
+    candidates = _candidates(draft.kind, can_draft_planes(manifest))
     for kinds, lock_first in candidates:
         try:
             ledger = plan_ledger(

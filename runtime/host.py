@@ -160,13 +160,16 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--models", nargs="+", required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--selects", action="store_true")
+    parser.add_argument("--draft-planes", action="store_true")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides what Ctrl-C means
     threading.Thread(target=_die_with, args=(options.control_fd, options.launcher_id), daemon=True).start()
     control = ControlSocket(socket.socket(fileno=options.control_fd))
     host = ActorHost(options.actor, control, RunDirectory(options.run_directory))
     try:
-        prepare_actor(options.actor, options.models, options.threads, selects=options.selects)
+        prepare_actor(
+            options.actor, options.models, options.threads, selects=options.selects, draft_planes=options.draft_planes
+        )
         control.send(Hello(os.getpid()))
         match control.receive(None):
             case Start() as start:

@@ -12,8 +12,8 @@ Draft = Annotated[
         "--draft",
         envvar="TIDEMILL_DRAFT",
         help="Who proposes tokens that the exact model then checks several at a time: faster, and never another text. "
-        "auto: whatever pays; ngram: what followed the same words before; planes: the model's own upper bits, resident; "
-        "model:PATH: a smaller model of the same vocabulary; none.",
+        "auto: whatever pays; ngram: what followed the same words before; planes: the model's own upper bits, kept in "
+        "DRAM; model:PATH: a smaller model of the same vocabulary; none.",
     ),
 ]
 DraftLength = Annotated[

@@ -63,8 +63,8 @@ def _drafts(d: DraftSummary) -> str:
     kinds = ", ".join(f"{name} {counts.passes}" for name, counts in d.by_kind.items())
     gain = "" if d.gain_over_none is None else f", {d.gain_over_none:.2f} times as fast as plain steps of this run"
     return (
-        f"{d.kind}: {d.passes} passes ({kinds}), {d.tokens_per_pass:.2f} tokens each, {d.acceptance or 0:.0%} of drafts "
-        f"right{gain}; drafting {_seconds(d.draft_s_per_pass)}, checking {_seconds(d.check_s_per_pass)}"
+        f"{d.kind}: {d.passes} passes ({kinds}), {d.tokens_per_pass:.2f} tokens each, {d.acceptance or 0:.0%} of "
+        f"drafts right{gain}; drafting {_seconds(d.draft_s_per_pass)}, checking {_seconds(d.check_s_per_pass)}"
     )
 
 

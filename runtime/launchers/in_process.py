@@ -121,9 +121,11 @@ class InProcessLauncher:
         self._run_directory = RunDirectory.create()
         self.counters: Counters = new_counters()
 
-    def prepare(self, model_directories: Sequence[str], *, threads: int, selects: bool = False) -> None:
+    def prepare(
+        self, model_directories: Sequence[str], *, threads: int, selects: bool = False, draft_planes: bool = False
+    ) -> None:
         for name in ACTORS:
-            prepare_actor(name, model_directories, threads, selects=selects)
+            prepare_actor(name, model_directories, threads, selects=selects, draft_planes=draft_planes)
 
     def process_ids(self) -> Mapping[str, int]:
         return {"engine": os.getpid()}

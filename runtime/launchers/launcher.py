@@ -25,9 +25,12 @@ class Launcher(Protocol):
     @property
     def counters(self) -> Counters: ...
 
-    def prepare(self, model_directories: Sequence[str], *, threads: int, selects: bool = False) -> None:
+    def prepare(
+        self, model_directories: Sequence[str], *, threads: int, selects: bool = False, draft_planes: bool = False
+    ) -> None:
         """Bring the actors' processes up, with all that they import for these models: the one that is run, and one that
-        drafts for it. `selects`: with the kernels of steps that select. Raises ActorDiedError."""
+        drafts for it. `selects`, `draft_planes`: with the kernels of steps that select, of drafts with plane 0. Raises
+        ActorDiedError."""
         ...
 
     def process_ids(self) -> Mapping[str, int]:

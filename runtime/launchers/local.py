@@ -62,12 +62,14 @@ class LocalLauncher:
         self._closed = False
         self._kills_before = out_of_memory_kills()
 
-    def prepare(self, model_directories: Sequence[str], *, threads: int, selects: bool = False) -> None:
+    def prepare(
+        self, model_directories: Sequence[str], *, threads: int, selects: bool = False, draft_planes: bool = False
+    ) -> None:
         for name in (ActorName.ENGINE, *ACTORS):
             self._run_directory.make_fifo(name)
         self._wake_fd = self._open_fifo(ActorName.ENGINE)
         for name in ACTORS:
-            self._spawn(name, model_directories, threads, selects=selects)
+            self._spawn(name, model_directories, threads, selects=selects, draft_planes=draft_planes)
         self._await_all(Hello, HELLO_DEADLINE_S)
 
     def process_ids(self) -> Mapping[str, int]:
@@ -137,12 +139,15 @@ class LocalLauncher:
 
     # --- children
 
-    def _spawn(self, name: ActorName, model_directories: Sequence[str], threads: int, *, selects: bool) -> None:
+    def _spawn(
+        self, name: ActorName, model_directories: Sequence[str], threads: int, *, selects: bool, draft_planes: bool
+    ) -> None:
         ours, theirs = socket.socketpair()
         arguments = ["--actor", name, "--control-fd", str(theirs.fileno()), "--threads", str(threads)]
         arguments += ["--launcher-id", str(os.getpid())]
         arguments += ["--models", *model_directories, "--run-directory", str(self._run_directory.path)]
         arguments += ["--selects"] if selects else []
+        arguments += ["--draft-planes"] if draft_planes else []
         with theirs, self._run_directory.stderr(name).open("wb") as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "tidemill.runtime.host", *arguments],  # -P: the cwd is not on the path

@@ -80,7 +80,8 @@ class ComputeActor:
         self._extents = HeldExtents(config.plan, placement)
         self._rows = HeldRows(config.plan)
         self._visits = Visits(config.plan.bundles)
-        self._meter = StepMeter(counters, self._all_kernel_ns)
+        # Not a method of this actor: nothing may keep it, and so the arena, from going when it is let go.
+        self._meter = StepMeter(counters, lambda: decoder.kernel_ns + (drafter.kernel_ns if drafter is not None else 0))
         self._clock_ns = clock_ns
         self._evaluation = evaluation
         self._policy = policy
@@ -230,9 +231,6 @@ class ComputeActor:
         if isinstance(run, StepRun) and run.is_decoding and self._policy is not None:
             self._meter.count_selection(self._decoder.take_densities())
         return self._meter.end(run.positions, run.stall_ns, run.row_stall_ns, len(self._history))
-
-    def _all_kernel_ns(self) -> int:
-        return self._decoder.kernel_ns + (self._drafter.kernel_ns if self._drafter is not None else 0)
 
     def _report_progress(self, run: StepRun | EvaluationRun) -> list[Send]:
         if not run.is_prefill:

@@ -1,3 +1,4 @@
+import gc
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,6 +7,7 @@ from tests.fakes.models import write_tiny_model
 from tests.fakes.resident import greedy, resident_decoder
 from tests.system.engines import options, tokens_of
 from tidemill.actors.compute.placement import Placement
+from tidemill.actors.counters import Counter
 from tidemill.runtime.assembly import build_draft_decoder
 from tidemill.runtime.draft_options import DraftOptions
 from tidemill.runtime.engine import Engine
@@ -29,6 +31,8 @@ def test_a_cell_with_a_draft_model_decodes_as_without_and_holds_the_drafts_decod
         placement = Placement(len(cell.manifest.extents))
         for slot, extent in enumerate(plan.locked_extents):
             placement.offsets[extent] = plan.offset_of(slot)
+        while cell.launcher.counters[Counter.LOCKED_BYTES_LOADED] < engine._locked_bytes:
+            cell.launcher.receive(0.01)
         assert isinstance(cell.launcher, InProcessLauncher)
         assert cell.launcher._arena is not None
         decoder = build_draft_decoder(cell.spec, cell.launcher._arena.array, placement)
@@ -36,4 +40,5 @@ def test_a_cell_with_a_draft_model_decodes_as_without_and_holds_the_drafts_decod
         assert decoder.is_loaded
         assert len(draft.extents) == len(cell.manifest.extents) - model.first_extent
         assert drafted_tokens(decoder, PROMPT, COUNT) == greedy(resident_decoder(tmp_path / "draft"), PROMPT, COUNT)
-        del decoder
+        del decoder, placement
+        gc.collect()  # what maps the arena must go before it

@@ -52,8 +52,8 @@ def check_draft(draft: DraftOptions, model: Path, manifest: Manifest, *, context
         )
     if draft.kind == "planes" and not can_draft_planes(manifest):
         raise ValueError(
-            f"--draft planes computes with plane 0 alone; {model} is in layout {manifest.layout} with weights of one "
-            f"plane. Convert it: tidemill convert SOURCE {model}-planes --codec planes, or choose --draft ngram"
+            f"--draft planes computes with plane 0 alone; {model} is in layout {manifest.layout} with matrices of one "
+            f"plane. Convert it: tidemill convert SOURCE {model}-planes --codec bf16-planes, or choose --draft ngram"
         )
     if draft.model is not None:
         check_draft_model(model, draft.model, context=context)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tidemill.storage.arena_plan import ArenaPlan, ArenaTooSmallError, LockFirst, plan_arena
+from tidemill.storage.arena_plan import ArenaPlan, ArenaTooSmallError, LockFirst, least_arena_bytes, plan_arena
 from tidemill.storage.bundle_plan import READ_AHEAD_SHARE
 from tidemill.storage.manifest import Manifest
 
@@ -86,13 +86,26 @@ def plan_ledger(
         holds = _arena_words(lock_first, resident_from)
         if wanted_bytes == arena_bytes:
             raise CeilingTooSmallError(_small_arena_text(arena_bytes, error.minimum_bytes, holds)) from None
-        minimum_bytes = beside_bytes + int(error.minimum_bytes * (1 + PAGE_TABLE_RATIO))
+        minimum_bytes = _with_arena(beside_bytes, error.minimum_bytes)
         lines.append((f"smallest arena ({holds})", error.minimum_bytes))
         is_drafted = lock_first == "plane-0" or resident_from is not None
         raise CeilingTooSmallError(_ceiling_text(ceiling_bytes or 0, minimum_bytes, lines, is_drafted)) from None
     kernel_bytes = KERNEL_FIXED_BYTES + int(plan.arena_bytes * PAGE_TABLE_RATIO)
     lines += [("kernel memory", kernel_bytes), ("arena", plan.arena_bytes)]
     return Ledger(ceiling_bytes, tuple(lines), plan)
+
+
+def least_ceiling_bytes(
+    manifest: Manifest, demands: Demands, *, lock_first: LockFirst = "even", resident_from: int | None = None
+) -> int:
+    """The smallest ceiling, in whole MiB, that `plan_ledger` divides so."""
+    beside_bytes = sum(line_bytes for _, line_bytes in _lines_beside(demands)) + KERNEL_FIXED_BYTES
+    arena_bytes = least_arena_bytes(manifest, lock_first, resident_from)
+    return -(-_with_arena(beside_bytes, arena_bytes) // MIB) * MIB
+
+
+def _with_arena(beside_bytes: int, arena_bytes: int) -> int:
+    return beside_bytes + int(arena_bytes * (1 + PAGE_TABLE_RATIO))
 
 
 def _lines_beside(demands: Demands) -> list[tuple[str, int]]:

@@ -45,7 +45,7 @@ def test_a_bad_value_is_refused_with_what_is_accepted(models: Path, draft: Draft
 
 @pytest.mark.parametrize("name", ["raw", "channels"])
 def test_drafts_from_plane_0_need_planes_and_the_dense_layout(models: Path, name: str) -> None:
-    with pytest.raises(ValueError, match=r"Convert it: tidemill convert SOURCE .* --codec planes"):
+    with pytest.raises(ValueError, match=r"Convert it: tidemill convert SOURCE .* --codec bf16-planes"):
         check(models / name, DraftOptions(kind="planes"))
     assert check(models / "planes", DraftOptions(kind="planes", length=15)).length == 15
 

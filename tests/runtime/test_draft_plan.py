@@ -26,9 +26,10 @@ class Case:
         )
 
     def demands(self, kind: DraftChoice) -> Demands:
-        return measure_demands(
-            self.manifest, replace(options(self.directory), draft=DraftOptions(kind=kind)), PROCESSES
-        )
+        """With 8 MiB more for drafts than they take, so that ceilings in MiB part what fits."""
+        drafted = replace(options(self.directory), draft=DraftOptions(kind=kind))
+        demands = measure_demands(self.manifest, drafted, PROCESSES)
+        return replace(demands, drafts={name: size + 8 * MIB for name, size in demands.drafts.items()})
 
     def plan(self, kind: DraftChoice, ceiling_bytes: int | None, arena_bytes: int | None = None) -> DraftPlan:
         return plan_drafts(
@@ -68,7 +69,7 @@ def test_plane_0_is_locked_first_where_the_ceiling_holds_it(planes: Case) -> Non
 
 def test_below_that_auto_drafts_by_n_grams_and_planes_are_refused_with_what_they_need(planes: Case) -> None:
     least = planes.least("planes")
-    below = planes.plan("auto", (least - 1) * MIB)
+    below = planes.plan("auto", (least - 3) * MIB)
     assert below.spec.kinds == ("ngram",)
     with pytest.raises(CeilingTooSmallError) as caught:
         planes.plan("planes", (least - 1) * MIB)
@@ -97,6 +98,24 @@ def test_a_fixed_arena_that_does_not_hold_plane_0_is_refused_by_planes_alone(pla
     assert planes.plan("auto", None, arena_bytes).spec.kinds == ("ngram",)
     with pytest.raises(CeilingTooSmallError, match=r"--arena .* is too small: .*plane 0 of every matrix"):
         planes.plan("planes", None, arena_bytes)
+
+
+def test_where_weights_stream_auto_spares_them_logits_of_long_drafts(planes: Case) -> None:
+    """A check of 16 positions would have 2 MiB of logits beside some 6 MiB of weights."""
+    explicit, resident = planes.plan("planes", planes.least("planes") * MIB), planes.plan("auto", None)
+    assert explicit.spec.most == resident.spec.most == 15
+    for arena_bytes in (least_arena_bytes(planes.manifest), least_arena_bytes(planes.manifest, "plane-0")):
+        auto = planes.plan("auto", None, arena_bytes)
+        assert auto.ledger.arena.ring_slots > 0
+        assert auto.spec.most == 3
+        assert dict(resident.ledger.lines)["drafts"] - dict(auto.ledger.lines)["drafts"] == 12 * 4 * 32768
+
+
+def test_a_length_that_is_asked_for_is_drafted_by_auto_too(planes: Case) -> None:
+    arena_bytes = least_arena_bytes(planes.manifest)
+    draft = DraftOptions(kind="auto", length=9)
+    spec = plan_drafts(planes.manifest, planes.demands("auto"), draft, ceiling_bytes=None, arena_bytes=arena_bytes).spec
+    assert (spec.most, spec.fixed_length) == (9, 9)
 
 
 def test_lines_of_drafts_hold_the_logits_of_a_check_and_a_draft_models_own_cache(planes: Case, raw: Case) -> None:

@@ -1,4 +1,4 @@
-"""Sizes as people write them: 600MiB, 8GB, 1.5GiB, 1000000."""
+"""Sizes as people write them: 600MiB, 8GB, 1.5GiB, 1000000; and times as they read them."""
 
 import re
 
@@ -27,3 +27,7 @@ def format_size(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.2f} TiB"
+
+
+def format_seconds(value: float) -> str:
+    return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.1f} ms"

@@ -11,8 +11,13 @@ from rich.table import Table
 
 from tidemill.runtime.catalog import describe_model, list_models, models_directory, remove_model, resolve_model
 from tidemill.runtime.cli.progress import BytesProgress, stderr_console
+from tidemill.runtime.llm import DEFAULT_CONTEXT, DEFAULT_IO_DEPTH
+from tidemill.runtime.options import EngineOptions, check_options, choose_load_mode, default_threads
+from tidemill.runtime.planes_memory import PlanesMemory, find_planes_memory
+from tidemill.runtime.planning.constants import DEFAULT_PROCESSES
 from tidemill.runtime.run_directory import clean_orphans
 from tidemill.runtime.sizes import format_size
+from tidemill.runtime.tuning.saved_processes import find_processes
 from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import load_manifest
 
@@ -48,11 +53,11 @@ def show_models(as_json: bool) -> None:
 
 
 def show_info(model: str, as_json: bool) -> None:
-    description = describe_model(resolve_model(model))
+    directory = resolve_model(model)
+    d, planes = describe_model(directory), _planes_memory(directory)
     if as_json:
-        sys.stdout.write(json.dumps(asdict(description)) + "\n")
+        sys.stdout.write(json.dumps({**asdict(d), "planes": None if planes is None else asdict(planes)}) + "\n")
         return
-    d = description
     console = Console(highlight=False)
     console.print(f"{d.path}\n{d.source}" + (f"\n{d.note}" if d.note else ""))
     console.print(
@@ -67,6 +72,12 @@ def show_info(model: str, as_json: bool) -> None:
         f"{d.shards} shards; "
         f"a token computes with {format_size(d.bytes_per_token)}"
     )
+    if planes is not None:
+        console.print(
+            f"--draft planes needs --ram {planes.ceiling_bytes >> 20}MiB at a context of {planes.context}: "
+            f"{format_size(planes.plane_0_bytes)} of plane 0, a ring and all else; the other "
+            f"{format_size(planes.plane_1_bytes)} may stream"
+        )
     table = Table(
         "table",
         "layout",
@@ -84,8 +95,8 @@ def show_info(model: str, as_json: bool) -> None:
         pad_edge=False,
     )
     for group in d.tables:
-        planes = " + ".join(format_size(size) for size in group.stored_bytes_per_plane)
-        sizes = (format_size(group.bundle_bytes), format_size(group.decoded_bytes), planes)
+        stored = " + ".join(format_size(size) for size in group.stored_bytes_per_plane)
+        sizes = (format_size(group.bundle_bytes), format_size(group.decoded_bytes), stored)
         table.add_row(
             group.role,
             group.layout,
@@ -99,6 +110,22 @@ def show_info(model: str, as_json: bool) -> None:
             "" if group.capacity is None else str(group.capacity),
         )
     console.print(table)
+
+
+def _planes_memory(directory: Path) -> PlanesMemory | None:
+    """At the default context, for processes as they were last weighed here."""
+    options = EngineOptions(
+        model=directory,
+        ram_bytes=None,
+        arena_bytes=None,
+        context=DEFAULT_CONTEXT,
+        threads=default_threads(),
+        load_mode=choose_load_mode("auto"),
+        launcher="local",
+        io_depth=DEFAULT_IO_DEPTH,
+    )
+    options = check_options(options, explicit_context=False)
+    return find_planes_memory(load_manifest(directory), options, find_processes() or DEFAULT_PROCESSES)
 
 
 def remove_command(name: str, yes: bool) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +17,9 @@ from tidemill.runtime.cell import measure_demands
 from tidemill.runtime.cell_plan import CHUNK
 from tidemill.runtime.cli.plan_active import ActiveFlags, plan_active_command
 from tidemill.runtime.cli.plan_basis import Basis, find_basis
+from tidemill.runtime.cli.plan_drafts import draft_assumptions, find_drafting, planned_draft
 from tidemill.runtime.cli.plan_view import show_plan
+from tidemill.runtime.draft_options import DraftOptions
 from tidemill.runtime.llm import AUTO_SHARE, DEFAULT_CONTEXT
 from tidemill.runtime.memory import available_bytes
 from tidemill.runtime.options import EngineOptions, check_options, choose_load_mode, default_threads
@@ -46,19 +48,21 @@ class PlanFlags:
     preload_share: float = 0.5
     trace: Path | None = None
     among: tuple[str, ...] = ()
+    draft: DraftOptions = field(default_factory=DraftOptions)
+    acceptance: float | None = None
 
 
 def plan_command(flags: PlanFlags) -> None:
     directory = resolve_model(flags.model)
     manifest = load_manifest(directory)
-    options = _options(flags, directory)
+    options = _options(flags, directory, planned_draft(flags.draft, flags.acceptance, manifest))
     if flags.prompt_tokens >= options.context:
         raise typer.BadParameter(
             f"--prompt-tokens {flags.prompt_tokens} leaves no room in a context of {options.context}; give a larger -c"
         )
     basis = find_basis(directory, flags.flash_rate, options.threads)
     if manifest.layout != "dense":
-        others = tuple(_options(flags, resolve_model(name)) for name in flags.among)
+        others = tuple(_options(flags, resolve_model(name), DraftOptions()) for name in flags.among)
         active = ActiveFlags(
             search=flags.is_sparsity_searched,
             worst_ratio=flags.worst_ratio,
@@ -68,14 +72,16 @@ def plan_command(flags: PlanFlags) -> None:
         )
         plan_active_command(options, basis, _shape(options, flags.prompt_tokens), active)
         return
-    plan = _plan(manifest, options, basis, flags.prompt_tokens)
+    plan = _plan(manifest, options, basis, flags)
+    more = draft_assumptions(plan.draft, flags.acceptance, manifest, basis.rates)
+    basis = basis._replace(assumptions=(*basis.assumptions, *more))
     if flags.as_json:
         sys.stdout.write(json.dumps(_to_json(directory, options, basis, plan)) + "\n")
     else:
         show_plan(directory.name, plan, basis.rates, basis.assumptions)
 
 
-def _options(flags: PlanFlags, directory: Path) -> EngineOptions:
+def _options(flags: PlanFlags, directory: Path, draft: DraftOptions) -> EngineOptions:
     ram = {"auto": int(available_bytes() * AUTO_SHARE), "none": None}
     options = EngineOptions(
         model=directory,
@@ -90,6 +96,7 @@ def _options(flags: PlanFlags, directory: Path) -> EngineOptions:
         residency=cast(ResidencyKind, flags.residency),
         preload=cast(PreloadKind, flags.preload),
         preload_share=flags.preload_share,
+        draft=draft,
     )
     return check_options(options, explicit_context=flags.context is not None)
 
@@ -104,9 +111,11 @@ def _shape(options: EngineOptions, prompt_tokens: int) -> RunShape:
     )
 
 
-def _plan(manifest: Manifest, options: EngineOptions, basis: Basis, prompt_tokens: int) -> RunPlan:
-    demands = measure_demands(manifest, options, basis.processes)
-    return plan_run(manifest, demands, basis.rates, _shape(options, prompt_tokens), ceiling_bytes=options.ram_bytes)
+def _plan(manifest: Manifest, options: EngineOptions, basis: Basis, flags: PlanFlags) -> RunPlan:
+    drafting = find_drafting(options, flags.acceptance)
+    demands = measure_demands(drafting.cell or manifest, options, basis.processes)
+    shape = _shape(options, flags.prompt_tokens)
+    return plan_run(manifest, demands, basis.rates, shape, ceiling_bytes=options.ram_bytes, drafting=drafting)
 
 
 def _to_json(directory: Path, options: EngineOptions, basis: Basis, plan: RunPlan) -> dict[str, object]:
@@ -121,6 +130,11 @@ def _to_json(directory: Path, options: EngineOptions, basis: Basis, plan: RunPla
         "locked_bytes": locked_bytes(arena),
         "ring_bytes": arena.ring_bytes,
         "prediction": asdict(plan.prediction),
+        "drafts": {
+            "kinds": list(plan.drafts.kinds),
+            "length": plan.drafts.fixed_length,
+            "prediction": None if plan.draft is None else asdict(plan.draft),
+        },
         "smallest_ceiling_bytes": plan.smallest_ceiling_bytes,
         "resident_ceiling_bytes": plan.resident_ceiling_bytes,
         "curve": [asdict(point) for point in plan.curve],

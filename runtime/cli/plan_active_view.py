@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from tidemill.runtime.cli.plan_view import BAR_WIDTH, ceiling_text, seconds_text
+from tidemill.runtime.cli.plan_view import BAR_WIDTH, ceiling_text
 from tidemill.runtime.options import EngineOptions
 from tidemill.runtime.planning.active_run import ActivePoint, ActiveRun
 from tidemill.runtime.planning.active_search import Found
 from tidemill.runtime.planning.rates import MachineRates
 from tidemill.runtime.planning.run_plan import locked_bytes
-from tidemill.runtime.sizes import format_size
+from tidemill.runtime.sizes import format_seconds, format_size
 
 WAYS_SHOWN = 4
 
@@ -91,19 +91,19 @@ def _rows(report: ActiveReport, rates: MachineRates) -> list[tuple[str, str]]:
         ("flash", f"{format_size(int(p.flash_bytes_per_token))}/token: {format_size(int(p.demanded_bytes))} wanted on "
                   f"demand, {format_size(int(p.preloaded_bytes))} read ahead, in {p.reads_per_token:.0f} reads of "
                   f"{p.read_amplification:.2f} times that; {format_size(p.ring_bytes)} through the ring"),
-        ("decode", f"{p.decode_tokens_per_s:.2f} tok/s, {seconds_text(p.decode_s_per_token)}/token"),
-        ("", f"stall {seconds_text(p.stall_s_per_token)} (demands {seconds_text(p.demand_s)}, messages "
-             f"{seconds_text(p.visits_s)}, reads under way {seconds_text(p.wait_s)}), compute "
-             f"{seconds_text(p.compute_s_per_token)}, management {seconds_text(p.management_s_per_token)}; the drive "
-             f"is busy for {seconds_text(p.io_s_per_token)}"),
-        ("first token", f"{seconds_text(run.first_token_s)}: prompt and loading {format_size(run.load_bytes)} "
-                        f"{seconds_text(run.prompt_s)}"),
+        ("decode", f"{p.decode_tokens_per_s:.2f} tok/s, {format_seconds(p.decode_s_per_token)}/token"),
+        ("", f"stall {format_seconds(p.stall_s_per_token)} (demands {format_seconds(p.demand_s)}, messages "
+             f"{format_seconds(p.visits_s)}, reads under way {format_seconds(p.wait_s)}), compute "
+             f"{format_seconds(p.compute_s_per_token)}, management {format_seconds(p.management_s_per_token)}; the "
+             f"drive is busy for {format_seconds(p.io_s_per_token)}"),
+        ("first token", f"{format_seconds(run.first_token_s)}: prompt and loading {format_size(run.load_bytes)} "
+                        f"{format_seconds(run.prompt_s)}"),
         ("bottleneck", f"{p.bottleneck}; everything is resident from --ram {report.curve[-1].ceiling_bytes >> 20}MiB "
                        "on"),
         ("rates", "assumed" if rates.measured_at == "never" else f"measured {rates.measured_at}"),
     ]  # fmt: skip
     if report.exact_s is not None:
-        rows.insert(5, ("", f"exactly, over the same layout: {seconds_text(report.exact_s)}/token"))
+        rows.insert(5, ("", f"exactly, over the same layout: {format_seconds(report.exact_s)}/token"))
     return rows
 
 

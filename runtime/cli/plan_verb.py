@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tidemill.runtime.cli import flags, selection_flags
+from tidemill.runtime.cli import draft_flags, flags, selection_flags
 from tidemill.runtime.cli.errors import report_errors
 
 
@@ -40,10 +40,17 @@ def plan(
         Path | None,
         typer.Option("--trace", help="With --select: what a run selected, instead of popularities seen elsewhere."),
     ] = None,
+    draft: draft_flags.Draft = "auto",
+    draft_length: draft_flags.DraftLength = None,
+    acceptance: Annotated[
+        float | None,
+        typer.Option("--acceptance", min=0.0, max=1.0, help="Plan for this share of drafted tokens being right."),
+    ] = None,
     as_json: flags.Json = False,
 ) -> None:
     """Predict a run without running it: memory, bytes and time per token, and what more memory or flash would bring."""
     from tidemill.runtime.cli.plan import PlanFlags, plan_command
+    from tidemill.runtime.draft_options import parse_draft
 
     policy = select.value if select else None
     found = selection_flags.parse_sparsity(sparsity, policy, min_quality)
@@ -74,5 +81,7 @@ def plan(
             preload_share=selection_flags.parse_preload_share(preload.value, preload_share),
             trace=trace,
             among=tuple(among or ()),
+            draft=parse_draft(draft, draft_length),
+            acceptance=acceptance,
         )
     )

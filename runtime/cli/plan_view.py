@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from tidemill.runtime.cli.plan_drafts import draft_text
 from tidemill.runtime.planning.rates import MachineRates
 from tidemill.runtime.planning.run_plan import RunPlan, locked_bytes
-from tidemill.runtime.sizes import format_size
+from tidemill.runtime.sizes import format_seconds, format_size
 
 BAR_WIDTH = 24
 
@@ -50,11 +51,12 @@ def _rows(plan: RunPlan, rates: MachineRates) -> list[tuple[str, str]]:
         ("arena", f"{format_size(arena.arena_bytes)}: locked {format_size(locked_bytes(arena))}, ring "
                   f"{format_size(arena.ring_bytes)}"),
         ("per token", f"{streamed}; {format_size(p.active_bytes_per_token)} computed with"),
-        ("first token", f"{seconds_text(p.first_token_s)}: start {seconds_text(p.cold_start_s)}, prompt and loading "
-                        f"{format_size(p.load_bytes)} {seconds_text(p.prompt_s)}"),
-        ("decode", f"{p.decode_tokens_per_s:.2f} tok/s, {seconds_text(p.decode_s_per_token)}/token: reading "
-                   f"{seconds_text(p.io_s_per_token)} beside computing {seconds_text(p.compute_s_per_token)}"),
-        ("floor", f"{seconds_text(p.floor_s_per_token)}/token by flash, DRAM and arithmetic alone"),
+        ("first token", f"{format_seconds(p.first_token_s)}: start {format_seconds(p.cold_start_s)}, prompt and "
+                        f"loading {format_size(p.load_bytes)} {format_seconds(p.prompt_s)}"),
+        ("decode", f"{p.decode_tokens_per_s:.2f} tok/s, {format_seconds(p.decode_s_per_token)}/token: reading "
+                   f"{format_seconds(p.io_s_per_token)} beside computing {format_seconds(p.compute_s_per_token)}"),
+        ("drafts", draft_text(plan)),
+        ("floor", f"{format_seconds(p.floor_s_per_token)}/token by flash, DRAM and arithmetic alone"),
         ("bottleneck", _bottleneck(plan)),
         ("rates", source),
     ]  # fmt: skip
@@ -72,9 +74,9 @@ def _bottleneck(plan: RunPlan) -> str:
 
 
 def _curve(plan: RunPlan) -> Table:
-    table = Table(
-        "ceiling", "streamed/token", "tok/s", "", "first token", box=None, pad_edge=False, padding=(0, 2, 0, 0)
-    )
+    drafted = ["with drafts"] if plan.draft is not None else []
+    names = ["ceiling", "streamed/token", "tok/s", "", *drafted, "first token"]
+    table = Table(*names, box=None, pad_edge=False, padding=(0, 2, 0, 0))
     most = max(point.decode_tokens_per_s for point in plan.curve)
     for point in plan.curve:
         bar = "█" * max(1, round(point.decode_tokens_per_s / most * BAR_WIDTH))
@@ -83,17 +85,20 @@ def _curve(plan: RunPlan) -> Table:
             format_size(point.streamed_bytes_per_token),
             f"{point.decode_tokens_per_s:.2f}",
             bar,
-            seconds_text(point.first_token_s),
+            *(_rate_text(point.drafted_tokens_per_s) for _ in drafted),
+            format_seconds(point.first_token_s),
         )
     return table
 
 
 def _drives(plan: RunPlan) -> Table:
-    table = Table("drive", "tok/s", "first token", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    drafted = ["with drafts"] if plan.draft is not None else []
+    table = Table("drive", "tok/s", *drafted, "first token", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for point in plan.drives:
-        table.add_row(f"× {point.ratio:g}", f"{point.decode_tokens_per_s:.2f}", seconds_text(point.first_token_s))
+        rates = [f"{point.decode_tokens_per_s:.2f}", *(_rate_text(point.drafted_tokens_per_s) for _ in drafted)]
+        table.add_row(f"× {point.ratio:g}", *rates, format_seconds(point.first_token_s))
     return table
 
 
-def seconds_text(value: float) -> str:
-    return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.1f} ms"
+def _rate_text(tokens_per_s: float | None) -> str:
+    return "-" if tokens_per_s is None else f"{tokens_per_s:.2f}"

@@ -4,6 +4,7 @@ that stand in until `tidemill tune` has measured this one. All from 2 cores of a
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from tidemill.actors.compute.drafting.spec import DraftKind
 from tidemill.actors.compute.selection.operators import InputKind
 from tidemill.runtime.planning.rates import RATES_VERSION, FlashPoint, FlashRates, KernelRates, MachineRates
 
@@ -49,6 +50,12 @@ PRELOAD_SKILL: Mapping[InputKind, float] = MappingProxyType(
 )
 # ...and by the layers of a group, of inputs that read the residual stream: what is left of that.
 SKILL_LEFT: Mapping[int, float] = MappingProxyType({1: 1.0, 2: 0.88, 4: 0.76, 8: 0.65})
+
+# Drafts. What kernels of plane 0 alone are called among the rates, behind the kind of the table.
+COARSE = ":plane-0"
+# Share of drafted tokens that are right. Planes: measured on SmolLM2-135M-Instruct. Other models: at the low end of
+# what is published (Leviathan, Kalman, Matias, ICML 2023: 0.5 to 0.9). That of n-grams is the text's.
+ACCEPTANCE: Mapping[DraftKind, float] = MappingProxyType({"planes": 0.93, "model": 0.6})
 
 # A cell's processes before anything is allocated, as seen with models of 0.1 to 2 B parameters.
 DEFAULT_PROCESSES: Mapping[str, int] = MappingProxyType(

@@ -1,13 +1,16 @@
-"""A run before it runs: ledger and prediction at the ceiling asked for, over other ceilings, and with faster drives.
-Pure: it is told the rates, what the processes weigh, and how the model is opened."""
+"""A run before it runs: ledger and prediction at the ceiling asked for, over other ceilings, and with faster drives,
+plainly and with drafts. Pure: it is told the rates, what the processes weigh, and how the model is opened."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
+from tidemill.actors.compute.drafting.spec import DraftSpec
 from tidemill.runtime.ledger import MIB, CeilingTooSmallError, Demands, Ledger, plan_ledger
 from tidemill.runtime.planning.constants import GATHER_READ_S
+from tidemill.runtime.planning.draft_prediction import DraftPrediction
+from tidemill.runtime.planning.drafting import PLAIN, DraftedRun, Drafting, plan_drafted
 from tidemill.runtime.planning.prediction import Prediction, RunShape, predict
 from tidemill.runtime.planning.rates import FlashPoint, MachineRates
 from tidemill.runtime.planning.workload import plan_workload
@@ -20,11 +23,13 @@ DRIVE_RATIOS = (0.5, 1.5, 2.0, 4.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurvePoint:
-    """What another ceiling would bring."""
+    """What another ceiling would bring, without drafts but for `drafted_tokens_per_s`: None where no drafts are
+    predicted."""
 
     ceiling_bytes: int
     streamed_bytes_per_token: int
     decode_tokens_per_s: float
+    drafted_tokens_per_s: float | None
     first_token_s: float
     bottleneck: str
 
@@ -35,13 +40,16 @@ class DrivePoint:
 
     ratio: float
     decode_tokens_per_s: float
+    drafted_tokens_per_s: float | None
     first_token_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPlan:
     ledger: Ledger
-    prediction: Prediction
+    prediction: Prediction  # of tokens that nothing is drafted for
+    drafts: DraftSpec  # what the run drafts with
+    draft: DraftPrediction | None  # of its passes; None where nothing drafts, or none knows how well: n-grams
     curve: tuple[CurvePoint, ...]  # from the smallest possible ceiling to the one that holds the whole model
     drives: tuple[DrivePoint, ...]  # empty when nothing is streamed
 
@@ -54,38 +62,90 @@ class RunPlan:
         return self.curve[-1].ceiling_bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    manifest: Manifest
+    demands: Demands
+    shape: RunShape
+    drafting: Drafting
+
+    def plain_ledger(self, ceiling_bytes: int | None) -> Ledger:
+        demands = replace(self.demands, drafts={})
+        return plan_ledger(self.manifest, demands, ceiling_bytes=ceiling_bytes, arena_bytes=None)
+
+    def plain(self, ceiling_bytes: int | None, rates: MachineRates) -> Prediction:
+        return predict(plan_workload(self.manifest, self.plain_ledger(ceiling_bytes).arena), rates, self.shape)
+
+    def drafted(self, ceiling_bytes: int | None, rates: MachineRates) -> DraftedRun:
+        return plan_drafted(self.manifest, self.demands, rates, self.shape, ceiling_bytes, self.drafting)
+
+    def find_drafted_rate(self, ceiling_bytes: int | None, rates: MachineRates) -> float | None:
+        """Tokens per second; None where drafts don't fit or nothing is predicted of them. "auto" drafts nothing where
+        that is faster."""
+        try:
+            run = self.drafted(ceiling_bytes, rates)
+        except CeilingTooSmallError:
+            return None
+        if run.draft is None:
+            return None
+        drafted = run.draft.decode_tokens_per_s
+        return max(drafted, run.prediction.decode_tokens_per_s) if self.drafting.options.kind == "auto" else drafted
+
+
 def plan_run(
-    manifest: Manifest, demands: Demands, rates: MachineRates, shape: RunShape, *, ceiling_bytes: int | None
+    manifest: Manifest,
+    demands: Demands,
+    rates: MachineRates,
+    shape: RunShape,
+    *,
+    ceiling_bytes: int | None,
+    drafting: Drafting = PLAIN,
 ) -> RunPlan:
-    """`ceiling_bytes` None: the whole model is resident. Raises CeilingTooSmallError as opening would."""
-
-    def at(ceiling: int | None, with_rates: MachineRates) -> tuple[Ledger, Prediction]:
-        ledger = plan_ledger(manifest, demands, ceiling_bytes=ceiling, arena_bytes=None)
-        return ledger, predict(plan_workload(manifest, ledger.arena), with_rates, shape)
-
-    ledger, prediction = at(ceiling_bytes, rates)
-    smallest, resident = ceiling_range(
-        lambda ceiling: plan_ledger(manifest, demands, ceiling_bytes=ceiling, arena_bytes=None)
+    """`ceiling_bytes` None: the whole model is resident. `demands`: with what drafts take, as opening would have them.
+    Raises CeilingTooSmallError as opening would."""
+    case = _Case(manifest=manifest, demands=demands, shape=shape, drafting=drafting)
+    run = case.drafted(ceiling_bytes, rates)
+    return RunPlan(
+        ledger=run.ledger,
+        prediction=run.prediction,
+        drafts=run.drafts,
+        draft=run.draft,
+        curve=_curve(case, rates),
+        drives=_drives(case, rates, ceiling_bytes) if run.prediction.reads_per_token else (),
     )
-    curve: list[CurvePoint] = []
-    for ceiling in spread_ceilings(smallest, resident, CURVE_POINTS):
-        other = at(ceiling, rates)[1]
-        curve.append(
+
+
+def _curve(case: _Case, rates: MachineRates) -> tuple[CurvePoint, ...]:
+    points: list[CurvePoint] = []
+    for ceiling in spread_ceilings(*ceiling_range(case.plain_ledger), CURVE_POINTS):
+        plain = case.plain(ceiling, rates)
+        points.append(
             CurvePoint(
                 ceiling_bytes=ceiling,
-                streamed_bytes_per_token=other.streamed_bytes_per_token,
-                decode_tokens_per_s=other.decode_tokens_per_s,
-                first_token_s=other.first_token_s,
-                bottleneck=other.bottleneck,
+                streamed_bytes_per_token=plain.streamed_bytes_per_token,
+                decode_tokens_per_s=plain.decode_tokens_per_s,
+                drafted_tokens_per_s=case.find_drafted_rate(ceiling, rates),
+                first_token_s=plain.first_token_s,
+                bottleneck=plain.bottleneck,
             )
         )
-    drives: list[DrivePoint] = []
-    for ratio in DRIVE_RATIOS if prediction.reads_per_token else ():
-        other = at(ceiling_bytes, scale_flash(rates, ratio))[1]
-        drives.append(
-            DrivePoint(ratio=ratio, decode_tokens_per_s=other.decode_tokens_per_s, first_token_s=other.first_token_s)
+    return tuple(points)
+
+
+def _drives(case: _Case, rates: MachineRates, ceiling_bytes: int | None) -> tuple[DrivePoint, ...]:
+    points: list[DrivePoint] = []
+    for ratio in DRIVE_RATIOS:
+        scaled = scale_flash(rates, ratio)
+        plain = case.plain(ceiling_bytes, scaled)
+        points.append(
+            DrivePoint(
+                ratio=ratio,
+                decode_tokens_per_s=plain.decode_tokens_per_s,
+                drafted_tokens_per_s=case.find_drafted_rate(ceiling_bytes, scaled),
+                first_token_s=plain.first_token_s,
+            )
         )
-    return RunPlan(ledger=ledger, prediction=prediction, curve=tuple(curve), drives=tuple(drives))
+    return tuple(points)
 
 
 def locked_bytes(arena: ArenaPlan) -> int:

@@ -12,6 +12,7 @@ import msgspec
 from tidemill.runtime.environment import child_environment
 from tidemill.runtime.kernel_cache import COMPILE_DEADLINE_S, KernelError
 from tidemill.runtime.memory import available_bytes
+from tidemill.runtime.planning.constants import COARSE
 from tidemill.runtime.planning.rates import KernelRates
 from tidemill.runtime.tuning.machine import last_level_cache_bytes
 from tidemill.runtime.tuning.synthetic_model import exception_lists, plan_synthetic_model, set_bundles
@@ -19,12 +20,15 @@ from tidemill.storage.bundle_places import BundlePlaces
 from tidemill.storage.bundle_plan import bundle_tables
 from tidemill.storage.ids import TableId
 from tidemill.storage.manifest import Manifest
+from tidemill.storage.plane_bytes import can_draft_planes, plane_bytes
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-BATCHES = (8, 32, 128)
+    from tidemill.actors.compute.decoder import Decoder
+
+BATCHES = (2, 4, 8, 16, 32, 128)  # up to 16: checks of drafts
 DEFAULT_KINDS = ("bf16-planes", "bf16")  # where no model says which kernels will be used; each is compiled once
 CACHE_MULTIPLE = 6  # of the last-level cache: what is read comes from DRAM
 BUFFER_BYTES_MIN = 192 << 20
@@ -43,7 +47,7 @@ class ComputeRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def measure_kernels(threads: int, kinds: Sequence[str]) -> ComputeRates:
-    """DRAM and kernel rates of this machine with `threads` threads, in a child process: some 6 s, and a compilation
+    """DRAM and kernel rates of this machine with `threads` threads, in a child process: some 8 s, and a compilation
     where kernels are not in the cache. `kinds` are those of `Table.kind`; batches are measured on the first.
 
     Raises KernelError.
@@ -89,27 +93,52 @@ def _measure(threads: int, kinds: Sequence[str], buffer_bytes: int) -> ComputeRa
     bytes_per_s: dict[str, float] = {
         kind: _weight_bytes(model) / _pass_seconds(model, arena, 1, threads) for kind, model in models.items()
     }
+    for kind, model in models.items():
+        if can_draft_planes(model):
+            bytes_per_s[kind + COARSE] = plane_bytes(model, 0) / _draft_seconds(model, arena, threads)
     small = plan_synthetic_model(kinds[0], weight_bytes=int(buffer_bytes * BATCH_SHARE))
     weights = sum(t.bundle_count * t.bundle_elements for t in small.tables if t.layer >= 0 and t.layout != "vector")
     flop_per_s = {batch: 2 * batch * weights / _pass_seconds(small, arena, batch, threads) for batch in BATCHES}
     return ComputeRates(arena.nbytes / dram_s, KernelRates(bytes_per_s=bytes_per_s, flop_per_s=flop_per_s))
 
 
-def _pass_seconds(manifest: Manifest, arena: "npt.NDArray[np.uint8]", batch: int, threads: int) -> float:
-    """Kernel seconds of one pass of `batch` positions over all layers, without the head."""
-    import numpy as np
-
+def _resident_decoder(
+    manifest: Manifest, arena: "npt.NDArray[np.uint8]", *, context: int, chunk: int, threads: int
+) -> "Decoder":
     from tidemill.actors.compute.decoder import Decoder
     from tidemill.actors.compute.placement import Placement
-    from tidemill.actors.compute.step_events import BundlesNeeded
 
     for place in exception_lists(manifest):
         arena[place] = 0  # kernels follow what is written there
     set_bundles(manifest, arena)
-    places = {TableId(i): BundlePlaces(manifest, TableId(i)) for i in bundle_tables(manifest)}
     placement = Placement(len(manifest.extents))
     placement.offsets[:] = [extent.offset for extent in manifest.extents]
-    decoder = Decoder(manifest, arena, placement, context=batch, chunk=batch, threads=threads, row_slots=1)
+    return Decoder(manifest, arena, placement, context=context, chunk=chunk, threads=threads, row_slots=1)
+
+
+def _draft_seconds(manifest: Manifest, arena: "npt.NDArray[np.uint8]", threads: int) -> float:
+    """Kernel seconds of one drafted token: plane 0 of all layers and the head."""
+    decoder = _resident_decoder(manifest, arena, context=2, chunk=1, threads=threads)
+    for _ in decoder.step([0], 0, want_logits="none"):  # loads the vectors
+        pass
+
+    def run() -> float:
+        before_ns = decoder.kernel_ns
+        for _ in decoder.draft_step(0, 1):
+            pass
+        return (decoder.kernel_ns - before_ns) / 1e9
+
+    return _best_seconds(run)
+
+
+def _pass_seconds(manifest: Manifest, arena: "npt.NDArray[np.uint8]", batch: int, threads: int) -> float:
+    """Kernel seconds of one pass of `batch` positions over all layers, without the head."""
+    import numpy as np
+
+    from tidemill.actors.compute.step_events import BundlesNeeded
+
+    decoder = _resident_decoder(manifest, arena, context=batch, chunk=batch, threads=threads)
+    places = {TableId(i): BundlePlaces(manifest, TableId(i)) for i in bundle_tables(manifest)}
 
     def run() -> float:
         before_ns = decoder.kernel_ns

@@ -72,7 +72,7 @@ def plan_synthetic_model(kind: str, *, weight_bytes: int) -> Manifest:
     """As many layers of 1024 × 4096 as make at least `weight_bytes`, in extents as a conversion cuts them.
 
     `kind`: an element, or a codec of planes or bundles (whose layout is input-channel). Extents have offsets as if they
-    lay one after the other in one shard; vectors are f32, embedding and head raw.
+    lay one after the other in one shard; vectors are f32, the embedding raw, and so a head that isn't in planes.
     """
     one = _tables(ONE_LAYER, kind)
     layer_bytes = sum(t.bundle_count * sum(p.bundle_bytes for p in t.planes) for t in one if _is_matrix(t))
@@ -118,9 +118,11 @@ def _tables(spec: DecoderSpec, kind: str) -> list[Table]:
     matrix_element, matrix_codec = KINDS[kind]
     tables: list[Table] = []
     model_layout: ModelLayout = "input-channel" if matrix_codec == "bf16-bundles" else "dense"
-    for role, layer, (layout, count, elements) in expected_tables(spec, head_apart=False, layout=model_layout):
+    in_planes = matrix_codec.endswith("planes")  # the head is then stored apart, in planes too
+    for role, layer, (layout, count, elements) in expected_tables(spec, head_apart=in_planes, layout=model_layout):
         stored: Element = "f32" if layout == "vector" else matrix_element
-        codec = "raw" if layout == "vector" or layer == MODEL_LAYER else matrix_codec
+        is_raw = layout == "vector" or (layer == MODEL_LAYER and role != "head")
+        codec = "raw" if is_raw else matrix_codec
         segments = segments_of(spec, model_layout, role) if codec == "bf16-bundles" else ()
         planes: Sequence[int] = CODECS[codec].plane_bytes(stored, elements * ELEMENT_BYTES[stored])
         if segments:

@@ -145,6 +145,20 @@ def test_chat_needs_a_template_and_keeps_a_conversation(tiny: Path, tmp_path: Pa
     assert "tokens, the context 40" in result.stderr
 
 
+def test_info_says_what_memory_planes_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    write_tiny_model(tmp_path / "planes", codec="bf16-planes", extent_bytes=1 << 16)
+    write_tiny_model(tmp_path / "raw")
+    runner = CliRunner()
+    planes = json.loads(runner.invoke(app, ["info", str(tmp_path / "planes"), "--json"]).stdout)["planes"]
+    assert planes["context"] == 512
+    assert planes["ceiling_bytes"] % (1 << 20) == 0
+    assert planes["ceiling_bytes"] > planes["plane_0_bytes"] > planes["plane_1_bytes"] > 0
+    out = " ".join(runner.invoke(app, ["info", str(tmp_path / "planes")]).stdout.split())
+    assert f"--draft planes needs --ram {planes['ceiling_bytes'] >> 20}MiB" in out
+    assert json.loads(runner.invoke(app, ["info", str(tmp_path / "raw"), "--json"]).stdout)["planes"] is None
+
+
 def test_list_info_and_rm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     write_tiny_model(models_directory() / "tiny")

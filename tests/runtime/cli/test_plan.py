@@ -145,3 +145,69 @@ def test_the_sparsity_is_found_by_the_floor_on_quality(channels: Path) -> None:
 )
 def test_flags_without_effect_are_refused(channels: Path, flags: tuple[str, ...], status: int, said: str) -> None:
     assert said in " ".join(plan(channels, *flags, status=status).stderr.replace("│", " ").split())
+
+
+@pytest.fixture(scope="module")
+def planes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Large enough that a ceiling in MiB parts what fits."""
+    directory = tmp_path_factory.mktemp("models") / "planes"
+    write_tiny_model(directory, codec="bf16-planes", vocab_size=32768, extent_bytes=1 << 16)
+    return directory
+
+
+def test_drafts_are_planned_with_what_they_assume(planes: Path) -> None:
+    result = json.loads(plan(planes, "--ram", "none", "--json").stdout)
+    assert result["drafts"]["kinds"] == ["ngram", "planes"]
+    prediction = result["drafts"]["prediction"]
+    assert prediction["kind"] == "planes"
+    assert prediction["acceptance"] == 0.93
+    assert 1 <= prediction["length"] <= 15
+    assert {"name": "drafts", "bytes": 20 * 512 + 16 * 4 * 32768} in result["ledger"]
+    assert any("--acceptance says otherwise" in text for text in result["assumptions"])
+    assert any("kernels of plane 0" in text for text in result["assumptions"])
+    out = plan(planes, "--ram", "none").stdout
+    assert "drafts" in out
+    assert "with drafts" in out
+
+
+def test_a_length_and_an_acceptance_that_are_given_are_planned_with(planes: Path) -> None:
+    flags = ["--draft", "planes", "--draft-length", "6", "--acceptance", "0.5", "--json"]
+    result = json.loads(plan(planes, "--ram", "none", *flags).stdout)
+    prediction = result["drafts"]["prediction"]
+    assert (prediction["length"], prediction["acceptance"]) == (6, 0.5)
+    assert not any("--acceptance" in text for text in result["assumptions"])
+
+
+def test_without_drafts_nothing_is_said_of_them_but_that(planes: Path) -> None:
+    result = json.loads(plan(planes, "--ram", "none", "--draft", "none", "--json").stdout)
+    assert result["drafts"] == {"kinds": [], "length": None, "prediction": None}
+    assert all(point["drafted_tokens_per_s"] is None for point in result["curve"])
+    assert "with drafts" not in plan(planes, "--draft", "none").stdout
+
+
+def test_a_draft_model_is_planned_beside_the_other(planes: Path, tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "small", vocab_size=32768, layers=2, extent_bytes=1 << 16)
+    result = json.loads(plan(planes, "--ram", "none", "--draft", f"model:{tmp_path / 'small'}", "--json").stdout)
+    assert result["drafts"]["prediction"]["kind"] == "model"
+    assert any(line["name"] == "cache and buffers of the draft model" for line in result["ledger"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--draft", "tree"), "auto, none, ngram, planes, model:PATH"),
+        (("--draft", "model"), "auto, none, ngram, planes, model:PATH"),
+        (("--draft", "none", "--acceptance", "0.5"), "--acceptance needs drafts"),
+        (("--draft", "none", "--draft-length", "3"), "--draft-length needs drafts"),
+        (("--draft", "model:nowhere"), "there is no model 'nowhere'"),
+    ],
+)
+def test_bad_drafts_are_refused(planes: Path, flags: tuple[str, ...], said: str) -> None:
+    result = CliRunner().invoke(app, ["plan", "-m", str(planes), *flags])
+    assert result.exit_code != 0
+    assert said in " ".join(result.output.replace("│", " ").split())
+
+
+def test_drafts_of_single_bundles_are_not_predicted(channels: Path) -> None:
+    result = CliRunner().invoke(app, ["plan", "-m", str(channels), "--draft", "ngram"])
+    assert "layout dense" in " ".join(result.output.replace("│", " ").split())

@@ -6,6 +6,7 @@ import pytest
 
 from tidemill.runtime.environment import child_environment
 from tidemill.runtime.kernel_cache import KernelError
+from tidemill.runtime.planning.constants import COARSE
 from tidemill.runtime.tuning.kernel_rates import (
     BATCHES,
     BUFFER_BYTES_MAX,
@@ -46,7 +47,7 @@ def test_dram_and_every_kind_and_batch_have_a_rate_and_the_caller_no_numba() -> 
     done = subprocess.run(command, env=child_environment(1), capture_output=True, check=True)
     rates = msgspec.json.decode(done.stdout, type=ComputeRates)
     assert rates.dram_bytes_per_s > 0
-    assert rates.kernels.bytes_per_s.keys() == set(DEFAULT_KINDS)
+    assert rates.kernels.bytes_per_s.keys() == {*DEFAULT_KINDS, "bf16-planes" + COARSE}
     assert rates.kernels.flop_per_s.keys() == set(BATCHES)
     # No kernel reads faster than reading alone can, but for what the cache holds and what disturbed the measurement.
     assert max(rates.kernels.bytes_per_s.values()) < 3 * rates.dram_bytes_per_s

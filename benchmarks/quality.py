@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
+
 from benchmarks.quality_plot import QualityRow, plot_quality
 from tidemill.actors.compute.selection.operators import OPERATORS_OF
 from tidemill.actors.compute.selection.spec import SelectionSpec

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
+
 from benchmarks.decode import PROMPT, measure
 from tidemill.runtime.catalog import resolve_model
 

@@ -13,7 +13,7 @@ from tidemill.storage.trace.trace_reader import TraceReader
 
 def read_popularity(manifest: Manifest, trace: Path) -> dict[int, bytes]:
     """Of each table of single bundles: uses of its layers' channels, packed u32 [layers, channels]. Zeros for inputs
-    that the trace does not have. Raises FormatError for a trace of another model."""
+    that the trace does not have. Raises FormatError for a trace of another model or order of neurons."""
     tables = {i: table for i, table in enumerate(manifest.tables) if table.is_self_contained}
     uses = {i: np.zeros((table.layers, table.channel_count), np.uint32) for i, table in tables.items()}
     table_of = {
@@ -22,6 +22,11 @@ def read_popularity(manifest: Manifest, trace: Path) -> dict[int, bytes]:
         for layer in range(table.layer, table.layer + table.layers)
     }
     with TraceReader(trace) as reader:
+        if {"neuron", "down"} & set(reader.header.channels) and reader.header.neuron_order != manifest.neuron_order:
+            raise FormatError(
+                f"{trace} holds neurons in {_named(reader.header.neuron_order)}, the model stores them in "
+                f"{_named(manifest.neuron_order)}; record a trace of this model: tidemill trace"
+            )
         for layer, name in table_of:
             expected, got = uses[table_of[layer, name]].shape[1], reader.header.channels.get(name)
             if reader.header.layer_count != manifest.decoder.layer_count or got not in (None, expected):
@@ -34,3 +39,7 @@ def read_popularity(manifest: Manifest, trace: Path) -> dict[int, bytes]:
             if table is not None:
                 uses[table][row.layer - tables[table].layer, row.selected] += 1
     return {i: pack_ids(counted) for i, counted in uses.items()}
+
+
+def _named(order: str) -> str:
+    return f"an order of digest {order}" if order else "the source's order"

@@ -32,6 +32,7 @@ def trace_header(manifest: Manifest, model: str, selection: SelectionSpec, promp
         channels=channels,
         layer_count=manifest.decoder.layer_count,
         prompt_positions=prompt_positions,
+        neuron_order=manifest.neuron_order,
     )
 
 

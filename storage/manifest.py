@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from tidemill.storage.checksums import digest
 from tidemill.storage.decoder_spec import DecoderSpec
 from tidemill.storage.errors import FormatError
 from tidemill.storage.ids import ExtentId, TableId
@@ -225,6 +226,18 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         """The permutation of a table's neurons in one of its layers."""
         first = self.tables[table].permutation
         return None if first is None else TableId(first + layer - self.tables[table].layer)
+
+    @cached_property
+    def neuron_order(self) -> str:
+        """Tells orders of stored neurons apart: a digest of the permutations; empty where every layer has the
+        source's."""
+        permutations = [i for i, table in enumerate(self.tables) if table.role == "permutation"]
+        stored = [
+            f"{self.tables[i].layer}:{','.join(self.extents[extent].checksums)}"
+            for i in permutations
+            for extent in self.extents_of(TableId(i))
+        ]
+        return digest(" ".join(stored).encode()) if stored else ""
 
     @cached_property
     def parameter_count(self) -> int:

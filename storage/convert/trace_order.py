@@ -1,7 +1,7 @@
 """Neuron orders from a trace of what a run selected.
 
-Neurons are the channels of input `down`, and the selections of input `neuron`. The traced model must store its neurons
-in the source's order, as the ids are taken for the source's.
+Neurons are the channels of input `down`, and the selections of input `neuron`. Ids are taken for the source's, so a
+trace of a model that stores its neurons in another order is refused.
 """
 
 from pathlib import Path
@@ -55,6 +55,12 @@ def _neuron_input(path: Path, header: TraceHeader, layer_count: int, neuron_coun
     name = next((name for name in NEURON_INPUTS if name in header.channels), None)
     if name is None:
         raise SourceError(f"{path} records inputs {', '.join(header.inputs)}; expected {' or '.join(NEURON_INPUTS)}")
+    if header.neuron_order:
+        raise SourceError(
+            f"{path} is of {header.model}, which stores its neurons in an order of its own (digest "
+            f"{header.neuron_order}): its ids are places in that order, not the source's neurons; trace a model that "
+            "was converted without --order"
+        )
     got = (header.layer_count, header.channels[name])
     if got != (layer_count, neuron_count):
         raise SourceError(

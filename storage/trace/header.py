@@ -18,7 +18,9 @@ SELECTION_INPUTS: tuple[SelectionInput, ...] = get_args(SelectionInput)
 
 class TraceHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`channels` holds the number of channels (neurons for `neuron`) of each input that the trace may name; the order
-    of its keys is the order of a layer's rows. The first `prompt_positions` positions belong to the prompt."""
+    of its keys is the order of a layer's rows. The first `prompt_positions` positions belong to the prompt. Ids of
+    neurons are places in the order that the model stored them in: `neuron_order` is empty for the source's, else the
+    manifest's digest of it."""
 
     model: str
     fingerprint: str
@@ -27,6 +29,7 @@ class TraceHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     channels: Mapping[SelectionInput, int]
     layer_count: int
     prompt_positions: int
+    neuron_order: str = ""
     format: int = TRACE_FORMAT
 
     @property

@@ -10,7 +10,12 @@ from tidemill.storage.trace.trace_writer import TraceWriter
 
 
 def write_trace(
-    path: Path, name: SelectionInput, selections: Mapping[int, Sequence[Sequence[int]]], channels: int, layers: int
+    path: Path,
+    name: SelectionInput,
+    selections: Mapping[int, Sequence[Sequence[int]]],
+    channels: int,
+    layers: int,
+    neuron_order: str = "",
 ) -> None:
     """`selections` are by layer, one of each position."""
     header = TraceHeader(
@@ -21,6 +26,7 @@ def write_trace(
         channels={name: channels},
         layer_count=layers,
         prompt_positions=0,
+        neuron_order=neuron_order,
     )
     with TraceWriter(path, header) as trace:
         for position in range(max(map(len, selections.values()), default=0)):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -60,6 +61,15 @@ def test_a_trace_of_another_model_is_refused(models: Mapping[str, Path], trace: 
     )):  # fmt: skip
         pass
     with pytest.raises(FormatError, match="of another model: 4 layers and 7 channels at o, expected 4 and 128"):
+        read_popularity(manifest, tmp_path / "b.arrow")
+
+
+def test_a_trace_of_neurons_in_another_order_is_refused(models: Mapping[str, Path], tmp_path: Path) -> None:
+    manifest = load_manifest(models["groups"])
+    header = msgspec.structs.replace(trace_header(manifest, "other", HALF_OF["groups"], 3), neuron_order="a1b2")
+    with TraceWriter(tmp_path / "b.arrow", header):
+        pass
+    with pytest.raises(FormatError, match="neurons in an order of digest a1b2, the model stores them in the source's"):
         read_popularity(manifest, tmp_path / "b.arrow")
 
 

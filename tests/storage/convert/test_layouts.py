@@ -175,8 +175,22 @@ def test_a_checkpoint_is_converted_and_verified_with_an_order(
     verify_conversion(checkpoint, tmp_path / "m")
     manifest = load_manifest(tmp_path / "m")
     assert "neurons are stored in order" in manifest.source.note
+    assert manifest.neuron_order
     assert_is(tmp_path / "m", manifest, weights_of(checkpoint), orders)
     assert verify_model(tmp_path / "m", on_bytes=lambda _: None) == []
+
+
+def test_a_manifest_tells_orders_of_neurons_apart(tmp_path: Path) -> None:
+    orders = orders_of([0, 2], WIDE.ff_size)
+    swapped = {0: orders[2], 2: orders[0]}
+    dense, neuron = LayoutChoice("dense", 1), LayoutChoice("neuron", 1)
+    said = [
+        write(tmp_path / str(number), choice, order)[0].neuron_order
+        for number, (choice, order) in enumerate([(dense, orders), (neuron, orders), (dense, swapped), (dense, {})])
+    ]
+    assert said[0] == said[1]
+    assert len(set(said)) == 3
+    assert said[3] == ""
 
 
 def killed_in(checkpoint: Path, directory: Path, choice: LayoutChoice, order: NeuronOrder | None) -> None:

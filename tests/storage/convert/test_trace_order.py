@@ -56,3 +56,10 @@ def test_what_is_no_trace_is_a_clear_error(tmp_path: Path) -> None:
         orders_from_trace(tmp_path / "cut", "frequency", layer_count=LAYERS, neuron_count=NEURONS)
     with pytest.raises(SourceError, match="cannot be read"):
         is_trace(tmp_path / "missing")
+
+
+def test_a_trace_of_neurons_that_are_stored_in_another_order_is_refused(tmp_path: Path) -> None:
+    """Its ids are places in that order: taken for the source's they would give an order that looks right and is not."""
+    write_trace(tmp_path / "trace", "down", {0: selections_of(0)}, NEURONS, LAYERS, neuron_order="a1b2")
+    with pytest.raises(SourceError, match=r"is of m, which stores its neurons in an order of its own \(digest a1b2\)"):
+        orders_from_trace(tmp_path / "trace", "frequency", layer_count=LAYERS, neuron_count=NEURONS)

@@ -146,9 +146,9 @@ def active_row(
         equal_tokens=count_equal(decoded.token_ids, expected) if decoded and expected else None,
         peak_bytes=run.peak_bytes,
         bytes_per_token=decoded.bytes_read_per_token if decoded else None,
-        requests_per_token=_number(summary, "reads_per_token"),
+        requests_per_token=number_of(summary, "reads_per_token"),
         stall_s=decoded.stall_s_per_token if decoded else None,
-        round_trip_s=_number(summary, "round_trip_s_per_token"),
+        round_trip_s=number_of(summary, "round_trip_s_per_token"),
         compute_s=decoded.compute_s_per_token if decoded else None,
         management_s=decoded.management_s_per_token if decoded else None,
         drive_bytes_per_s=point.throttle_bytes_per_s or run.drive_bytes_per_s,
@@ -162,43 +162,43 @@ def _counts(summary: Json) -> Counts | None:
     if not isinstance(bundles, Mapping):
         return None
     told: Json = active if isinstance(active, Mapping) else {}
-    used, *parts = (_number(bundles, name) for name in ("used", "hits", "preload_hits", "wasted"))
+    used, *parts = (number_of(bundles, name) for name in ("used", "hits", "preload_hits", "wasted"))
     hits, ahead, wasted = (part / used if used and part is not None else None for part in parts)
     return Counts(
         hit_ratio=hits,
         preloaded_ratio=ahead,
         demanded_ratio=None if hits is None or ahead is None else 1 - hits - ahead,
         wasted_ratio=wasted,
-        requests=_number(told, "requests_per_token"),
-        read_bytes=_number(told, "read_bytes_per_token"),
-        wanted_bytes=_number(told, "useful_bytes_per_token"),
-        wanted_byte_ratio=_number(told, "useful_ratio"),
-        request_bytes=_number(told, "mean_run_bytes"),
-        computed_weight_ratio=_number(told, "computed_weight_share"),
-        preload_useful_bytes=_number(bundles, "preload_useful_bytes"),
-        preload_wasted_bytes=_number(bundles, "preload_wasted_bytes"),
-        preload_cancelled_bytes=_number(bundles, "preload_cancelled_bytes"),
-        preload_tokens=_number(bundles, "preload_tokens"),
-        cached_share=_number(bundles, "cached_share"),
+        requests=number_of(told, "requests_per_token"),
+        read_bytes=number_of(told, "read_bytes_per_token"),
+        wanted_bytes=number_of(told, "useful_bytes_per_token"),
+        wanted_byte_ratio=number_of(told, "useful_ratio"),
+        request_bytes=number_of(told, "mean_run_bytes"),
+        computed_weight_ratio=number_of(told, "computed_weight_share"),
+        preload_useful_bytes=number_of(bundles, "preload_useful_bytes"),
+        preload_wasted_bytes=number_of(bundles, "preload_wasted_bytes"),
+        preload_cancelled_bytes=number_of(bundles, "preload_cancelled_bytes"),
+        preload_tokens=number_of(bundles, "preload_tokens"),
+        cached_share=number_of(bundles, "cached_share"),
     )
 
 
-def _number(of: Json, name: str) -> float | None:
+def number_of(of: Json, name: str) -> float | None:
     found = of.get(name)
     return float(found) if isinstance(found, int | float) else None
 
 
 def summarise(rows: Sequence[ActiveRow], exact: Sequence[ActiveRow], mmap: Sequence[ActiveRow]) -> ActiveSummary:
     """`rows` are the rounds of one variant at one point of one batch, `exact` and `mmap` the others' there."""
-    medians = {name: _median([getattr(row, name) for row in rows]) for name in MEDIANS}
+    medians = {name: median_of([getattr(row, name) for row in rows]) for name in MEDIANS}
     counts = [row.bundles for row in rows if row.bundles]
-    medians |= {name: _median([getattr(found, name) for found in counts]) for name in Counts.__struct_fields__}
+    medians |= {name: median_of([getattr(found, name) for found in counts]) for name in Counts.__struct_fields__}
     return ActiveSummary(
         where=rows[0].where,
         ceiling_share=rows[0].ceiling_share,
         sets=rows[0].sets,
         outcomes=tuple(row.outcome for row in rows),
-        s_per_token=_spread([row.decode_s_per_token for row in rows]),
+        s_per_token=spread_of([row.decode_s_per_token for row in rows]),
         speedup=_speedup(rows, exact),
         speedup_mmap=_speedup(rows, mmap),
         medians=medians,
@@ -220,14 +220,14 @@ def summarise_all(rows: Sequence[ActiveRow], mmap_prefix: str = "llama.cpp") -> 
 def _speedup(rows: Sequence[ActiveRow], others: Sequence[ActiveRow]) -> Spread | None:
     theirs = {row.where.round: row.decode_s_per_token for row in others}
     pairs = [(theirs.get(row.where.round), row.decode_s_per_token) for row in rows]
-    return _spread([other / own for other, own in pairs if other and own])
+    return spread_of([other / own for other, own in pairs if other and own])
 
 
-def _spread(values: Sequence[float | None]) -> Spread | None:
+def spread_of(values: Sequence[float | None]) -> Spread | None:
     found = [value for value in values if value is not None]
     return (min(found), median(found), max(found)) if found else None
 
 
-def _median(values: Sequence[float | None]) -> float | None:
-    spread = _spread(values)
+def median_of(values: Sequence[float | None]) -> float | None:
+    spread = spread_of(values)
     return None if spread is None else spread[1]

@@ -22,7 +22,6 @@ A table goes to stderr, plots to NAME-speed.svg and NAME-ablation.svg of --plot 
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -32,7 +31,6 @@ from typing import cast
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 
-import msgspec
 from rich.console import Console
 
 from benchmarks import plot
@@ -49,14 +47,15 @@ from benchmarks.decode_vs_peers import (
     parse_throttle,
     run_in_turn,
     tell,
+    without_problems,
 )
 from benchmarks.measure import Point
+from benchmarks.measured_rows import MeasuredRows, code_revision
 from tidemill.runtime.calibration.calibration_file import CalibrationError
 from tidemill.runtime.catalog import resolve_model
 from tidemill.storage.errors import StorageError
 
 TABLE_COLUMNS = 200  # without a terminal
-REPEATED = ("failed", "timed out")  # outcomes that a second call tries again
 
 
 @dataclass(frozen=True)
@@ -67,37 +66,12 @@ class Turn:
     variant: Variant | None
 
 
-class Measured:
-    """Rows of earlier calls and of this one; appends to the file as they come."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self.rows: list[ActiveRow] = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path and path.exists() else ():
-            if msgspec.json.decode(line, type=dict).get("kind") == "run":
-                self.rows.append(msgspec.json.decode(line, type=ActiveRow))
-
-    def find(self, where: Where) -> ActiveRow | None:
-        return next((row for row in self.rows if row.where == where and row.outcome not in REPEATED), None)
-
-    def add(self, row: ActiveRow) -> None:
-        self.rows = [other for other in self.rows if other.where != row.where] + [row]
-        self.write(row)
-
-    def write(self, row: msgspec.Struct) -> None:
-        text = msgspec.json.encode(row).decode()
-        print(text, flush=True)
-        if self._path is not None:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(text + "\n")
-
-
 class Comparison:
-    def __init__(self, arguments: argparse.Namespace, model: Model, measured: Measured) -> None:
+    def __init__(self, arguments: argparse.Namespace, model: Model, measured: MeasuredRows[ActiveRow]) -> None:
         self._arguments = arguments
         self._model = model
         self._measured = measured
-        self._peers = _peers(arguments)
+        self._peers = without_problems([LlamaCpp(arguments.llama_python, gguf) for gguf in arguments.gguf])
         self.seen: list[ActiveRow] = []
 
     def run_batch(self, conversions: Sequence[Conversion], variants: Sequence[Variant], store: ConversionStore) -> None:
@@ -156,15 +130,6 @@ class Comparison:
         )
 
 
-def _peers(arguments: argparse.Namespace) -> list[Contender]:
-    wanted = [LlamaCpp(arguments.llama_python, gguf) for gguf in arguments.gguf]
-    problems = {contender.name: contender.problem() for contender in wanted}
-    for name, problem in problems.items():
-        if problem:
-            tell(f"{name} is left out: {problem}")
-    return [contender for contender in wanted if not problems[contender.name]]
-
-
 def _points(arguments: argparse.Namespace, whole_bytes: int) -> Iterator[tuple[Point, frozenset[SetName]]]:
     """Every point, and which sets are measured there."""
     policies = parse_ceilings(arguments.ceilings.split(","), whole_bytes)
@@ -178,14 +143,6 @@ def _points(arguments: argparse.Namespace, whole_bytes: int) -> Iterator[tuple[P
 def _short(row: ActiveRow) -> str:
     speed = "" if row.decode_s_per_token is None else f" {row.decode_s_per_token:.3f} s/token"
     return f"{row.where.contender}: {row.outcome}{speed}{' (' + row.detail + ')' if row.detail else ''}"
-
-
-def _revision() -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
 
 
 def _parse() -> argparse.Namespace:
@@ -212,7 +169,7 @@ def _parse() -> argparse.Namespace:
     add("--pause", type=float, default=0.0, help="seconds before each run, for drives that throttle")
     add("--keep", type=int, default=3, help="conversions on the disk at once")
     add("--scratch", type=Path, help="where logs go; default: the system's")
-    add("--label", default=_revision(), help="names the code that is measured; default: %(default)s")
+    add("--label", default=code_revision(), help="names the code that is measured; default: %(default)s")
     add("--out", type=Path, help="JSON rows are added to it, and those that it has are not measured again")
     add("--plot", type=Path, help="plots are drawn beside this name")
     arguments = parser.parse_args()
@@ -228,7 +185,7 @@ def main() -> None:
     arguments = _parse()
     sparsities = [float(text) for text in arguments.sparsity.split(",")]
     variants = plan_variants(cast("list[SetName]", arguments.sets), sparsities, arguments.group)
-    measured = Measured(arguments.out)
+    measured = MeasuredRows(arguments.out, ActiveRow)
     try:
         model = open_model(arguments.exact)
         calibrated = resolve_model(arguments.calibrated) if arguments.calibrated else None

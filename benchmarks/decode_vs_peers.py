@@ -134,13 +134,18 @@ def summaries_of(arguments: argparse.Namespace, model: Model, rows: Sequence[Rou
     return summaries
 
 
-def make_task(arguments: argparse.Namespace, model: Model, scratch: Path) -> Task:
+def cut_prompt(tokenizer: TextTokenizer, text: str, tokens: int) -> str:
+    """The text, repeated if it is too short, as far as its first `tokens` tokens go."""
+    repeated = text
+    while len(tokenizer.encode(repeated, add_special_tokens=False)) < tokens:
+        repeated += text
+    return tokenizer.decode(tokenizer.encode(repeated, add_special_tokens=False)[:tokens]).strip()
+
+
+def make_task(arguments: argparse.Namespace, model: Model, scratch: Path, text: str = TEXT) -> Task:
     """The prompt is cut to its length in tokens and given as text."""
     tokenizer = TextTokenizer.open(model.directory, model.manifest.decoder.bos_token_id)
-    text = TEXT
-    while len(tokenizer.encode(text, add_special_tokens=False)) < arguments.prompt_tokens:
-        text += TEXT
-    prompt = tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)[: arguments.prompt_tokens]).strip()
+    prompt = cut_prompt(tokenizer, text, arguments.prompt_tokens)
     (scratch / "prompt.txt").write_text(prompt, encoding="utf-8")
     return Task(scratch / "prompt.txt", arguments.tokens, arguments.prompt_tokens, arguments.threads, None, scratch)
 
@@ -153,11 +158,17 @@ def _contenders(arguments: argparse.Namespace, model: Model) -> list[Contender]:
         wanted += [LlamaCpp(arguments.llama_python, gguf) for gguf in arguments.gguf]
     if arguments.hf is not None:
         wanted.append(AccelerateDisk(arguments.accelerate_python, arguments.hf))
-    for contender in wanted:
-        if problem := contender.problem():
+    return without_problems(wanted)
+
+
+def without_problems(contenders: Sequence[Contender]) -> list[Contender]:
+    """Those that can take part; who can't is told, and why."""
+    problems = [contender.problem() for contender in contenders]
+    for contender, problem in zip(contenders, problems, strict=True):
+        if problem:
             tell(f"{contender.name} is left out: {problem}")
             print(json.dumps({"kind": "left out", "contender": contender.name, "detail": problem}), flush=True)
-    return [contender for contender in wanted if not contender.problem()]
+    return [contender for contender, problem in zip(contenders, problems, strict=True) if not problem]
 
 
 def parse_ceilings(texts: Sequence[str], whole_bytes: int) -> list[int | None]:

@@ -24,13 +24,13 @@ from tidemill.runtime.memory import PeakSampler, available_bytes, process_memory
 from tidemill.runtime.options import EngineOptions
 from tidemill.runtime.start_times import StartClock
 from tidemill.runtime.tuning.saved_processes import remember_processes
+from tidemill.storage.arena_plan import has_planes
 from tidemill.storage.bundle_plan import PRELOAD_SHARE, READ_AHEAD_SHARE
 from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.devices.huge_pages import round_up
 from tidemill.storage.draft_model import DraftModel, load_cell_manifest
 from tidemill.storage.manifest import Extent, Manifest
 from tidemill.storage.manifest_file import load_manifest
-from tidemill.storage.plane_bytes import can_draft_planes
 
 RESIDENCY_BYTES = 32  # of each single bundle: its residence and use (17 to 21), its slot and the read into it
 UNMEASURED_PROCESS_BYTES = 120 << 20
@@ -64,7 +64,7 @@ def open_cell(options: EngineOptions, on_event: Callable[[StatusText], None], la
     manifest, draft_model = _load_manifests(options)
     popularity = _read_popularity(manifest, options)
     selects = options.window > 0
-    draft_planes = options.draft.kind in ("auto", "planes") and can_draft_planes(manifest)
+    draft_planes = options.draft.kind in ("auto", "planes") and has_planes(manifest)
     models = [options.model, *([options.draft.model] if options.draft.model else [])]
     for model in models:
         ensure_kernels(

@@ -6,9 +6,9 @@ from typing import Literal, get_args
 
 from tidemill.actors.compute.drafting.spec import MOST_DRAFTED
 from tidemill.runtime.catalog import resolve_model
+from tidemill.storage.arena_plan import has_planes
 from tidemill.storage.draft_model import check_draft_model
 from tidemill.storage.manifest import Manifest
-from tidemill.storage.plane_bytes import can_draft_planes
 
 DraftChoice = Literal["auto", "none", "ngram", "planes", "model"]  # auto: what model and ceiling allow
 DRAFT_CHOICES: tuple[DraftChoice, ...] = get_args(DraftChoice)
@@ -50,7 +50,7 @@ def check_draft(draft: DraftOptions, model: Path, manifest: Manifest, *, context
             f"--draft {draft.kind} checks drafts with the exact model, and --select leaves weights out: give one of "
             "the two"
         )
-    if draft.kind == "planes" and not can_draft_planes(manifest):
+    if draft.kind == "planes" and not has_planes(manifest):
         raise ValueError(
             f"--draft planes computes with plane 0 alone; {model} is in layout {manifest.layout} with matrices of one "
             f"plane. Convert it: tidemill convert SOURCE {model}-planes --codec bf16-planes, or choose --draft ngram"

@@ -11,10 +11,9 @@ from tidemill.actors.compute.kv_cache import kv_cache_bytes
 from tidemill.runtime.draft_options import DraftOptions
 from tidemill.runtime.ledger import CeilingTooSmallError, Demands, Ledger, plan_ledger
 from tidemill.runtime.options import EngineOptions
-from tidemill.storage.arena_plan import LockFirst
+from tidemill.storage.arena_plan import LockFirst, has_planes
 from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import load_manifest
-from tidemill.storage.plane_bytes import can_draft_planes
 
 DRAFTS = "drafts"  # the line of the ledger
 # What "auto" takes for drafts of a model that streams, of the bytes of a lap: what is not locked for it streams, and a
@@ -88,7 +87,7 @@ def _candidates(manifest: Manifest, demands: Demands, draft: DraftOptions) -> Se
             lengths = sorted({MOST_DRAFTED, _most_beside(manifest, demands, draft)}, reverse=True)
             planes: list[Candidate] = [(("ngram", "planes"), "plane-0", most) for most in lengths]
             ngrams: list[Candidate] = [(("ngram",), "even", most) for most in lengths]
-            return [*(planes if can_draft_planes(manifest) else []), *ngrams, ((), "even", 0)]
+            return [*(planes if has_planes(manifest) else []), *ngrams, ((), "even", 0)]
         case "planes":
             return [(("planes",), "plane-0", MOST_DRAFTED)]
         case "ngram" | "model":

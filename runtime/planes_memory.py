@@ -7,8 +7,8 @@ from tidemill.runtime.cell import measure_demands
 from tidemill.runtime.draft_options import DraftOptions
 from tidemill.runtime.ledger import least_ceiling_bytes
 from tidemill.runtime.options import EngineOptions
+from tidemill.storage.arena_plan import has_planes, plane_bytes
 from tidemill.storage.manifest import Manifest
-from tidemill.storage.plane_bytes import can_draft_planes, plane_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class PlanesMemory:
 
 def find_planes_memory(manifest: Manifest, options: EngineOptions, processes: Mapping[str, int]) -> PlanesMemory | None:
     """None for a model that has no planes to draft from. `processes`: what each weighs."""
-    if not can_draft_planes(manifest):
+    if not has_planes(manifest):
         return None
     options = replace(options, draft=DraftOptions(kind="planes"))
     demands = measure_demands(manifest, options, dict(processes))

@@ -187,6 +187,17 @@ def least_arena_bytes(manifest: Manifest, lock_first: LockFirst = "even", reside
     return fixed_bytes + moving_bytes + least_bundle_bytes(manifest)
 
 
+def has_planes(manifest: Manifest) -> bool:
+    """Whether layers and head are read whole and have weights in two planes: plane 0 alone is a coarse model. Tables
+    that planes do not suit are all plane 0."""
+    return manifest.layout == "dense" and any(manifest.extents[i].plane > 0 for i in _streamable(manifest))
+
+
+def plane_bytes(manifest: Manifest, plane: int) -> int:
+    """What one plane of layers and head takes in an arena; where there is but one, that is plane 0."""
+    return _bytes_of(manifest, [i for i in _streamable(manifest) if manifest.extents[i].plane == plane])
+
+
 def holds_plane_0(manifest: Manifest, plan: ArenaPlan) -> bool:
     """Whether the coarse weights of all layers and the head are locked."""
     return all(manifest.extents[i].plane > 0 or plan.is_locked(i) for i in _streamable(manifest))

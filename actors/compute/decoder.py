@@ -127,7 +127,7 @@ class Decoder:
         """Run one token with plane 0 of every matrix alone → f32 logits [vocab], overwritten by the next step.
 
         It writes the KV cache at `position`, as `step` does. It needs the vectors, which the first `step` loads, and a
-        model that drafts so (`storage.plane_bytes.can_draft_planes`); it waits for extents of plane 0 only before the
+        model with planes (`storage.arena_plan.has_planes`); it waits for extents of plane 0 only before the
         layers, and is done with none.
         """
         assert self._vectors, "the step of the prompt comes first"

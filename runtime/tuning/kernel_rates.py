@@ -16,11 +16,11 @@ from tidemill.runtime.planning.constants import COARSE
 from tidemill.runtime.planning.rates import KernelRates
 from tidemill.runtime.tuning.machine import last_level_cache_bytes
 from tidemill.runtime.tuning.synthetic_model import exception_lists, plan_synthetic_model, set_bundles
+from tidemill.storage.arena_plan import has_planes, plane_bytes
 from tidemill.storage.bundle_places import BundlePlaces
 from tidemill.storage.bundle_plan import bundle_tables
 from tidemill.storage.ids import TableId
 from tidemill.storage.manifest import Manifest
-from tidemill.storage.plane_bytes import can_draft_planes, plane_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,7 +94,7 @@ def _measure(threads: int, kinds: Sequence[str], buffer_bytes: int) -> ComputeRa
         kind: _weight_bytes(model) / _pass_seconds(model, arena, 1, threads) for kind, model in models.items()
     }
     for kind, model in models.items():
-        if can_draft_planes(model):
+        if has_planes(model):
             bytes_per_s[kind + COARSE] = plane_bytes(model, 0) / _draft_seconds(model, arena, threads)
     small = plan_synthetic_model(kinds[0], weight_bytes=int(buffer_bytes * BATCH_SHARE))
     weights = sum(t.bundle_count * t.bundle_elements for t in small.tables if t.layer >= 0 and t.layout != "vector")

@@ -42,13 +42,15 @@ TINY = DecoderSpec(
 )
 
 
-def tables_of(spec: DecoderSpec, *, codec: str = "raw", block_bytes: int = 4096) -> list[Table]:
+def tables_of(
+    spec: DecoderSpec, *, codec: str = "raw", block_bytes: int = 4096, raw: tuple[Role, ...] = ()
+) -> list[Table]:
     """Every table of a bias-free llama-like decoder, bf16 (f16 for planes of it), in compute order."""
     element: Element = "f16" if codec == "fp16-planes" else "bf16"
     apart = not spec.tied_head or codec != "raw"
 
     def table(role: Role, layer: int, layout: str, count: int, elements: int) -> Table:
-        matrix_codec = codec if layout != "vector" and (role != "embed" or not apart) else "raw"
+        matrix_codec = codec if layout != "vector" and (role != "embed" or not apart) and role not in raw else "raw"
         return Table(
             role=role,
             layer=layer,
@@ -117,12 +119,14 @@ def write_tiny_model(
     layers: int = 4,
     vocab_size: int = 96,
     tokenizer: bytes | None = None,
+    raw: tuple[Role, ...] = (),
 ) -> Manifest:
-    """A model of, by default, 4 layers and about 400 KB, in some hundred extents."""
+    """A model of, by default, 4 layers and about 400 KB, in some hundred extents. `raw`: roles that `codec` is not
+    for."""
     spec = msgspec.structs.replace(
         TINY, tied_head=tied, layer_count=layers, windows=(0,) * layers, vocab_size=vocab_size
     )
-    tables = tables_of(spec, codec=codec)
+    tables = tables_of(spec, codec=codec, raw=raw)
     return write_model(
         directory,
         decoder=spec,

@@ -5,16 +5,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fakes.layouts import write_blocky_model
 from tests.fakes.models import write_tiny_model
 from tidemill.storage.arena_plan import (
     ArenaPlan,
     ArenaTooSmallError,
     LockFirst,
     align_up,
+    has_planes,
     holds_plane_0,
     least_arena_bytes,
     plan_arena,
+    plane_bytes,
 )
+from tidemill.storage.convert.tables import LayoutChoice
 from tidemill.storage.manifest import Manifest
 
 WHOLE_BYTES = 1 << 40
@@ -126,3 +130,18 @@ def test_weights_of_one_plane_are_locked_whole_or_not_at_all(tmp_path: Path) -> 
 def test_coarse_weights_are_seen_in_a_plan_that_holds_them_by_whatever_order(planes: Manifest) -> None:
     assert holds_plane_0(planes, plan_arena(planes, WHOLE_BYTES))
     assert not holds_plane_0(planes, plan_arena(planes, least_arena_bytes(planes)))
+
+
+@pytest.mark.parametrize(("codec", "has"), [("bf16-planes", True), ("fp16-planes", True), ("raw", False)])
+def test_dense_models_in_planes_have_coarse_weights(tmp_path: Path, codec: str, has: bool) -> None:
+    assert has_planes(write_tiny_model(tmp_path / "model", codec=codec)) == has
+
+
+def test_single_bundles_have_no_coarse_weights(tmp_path: Path) -> None:
+    assert not has_planes(write_blocky_model(tmp_path / "model", LayoutChoice("neuron", 1), codec="bf16-planes"))
+
+
+def test_the_planes_are_all_that_layers_and_head_take(manifest: Manifest) -> None:
+    whole = sum(align_up(manifest.extents[i].bytes) for i in (*manifest.layer_extents, *manifest.head_extents))
+    assert plane_bytes(manifest, 0) + plane_bytes(manifest, 1) == whole
+    assert (plane_bytes(manifest, 1) == 0) == (manifest.matrix_kinds == ("bf16",))

@@ -17,10 +17,13 @@ F32 = npt.NDArray[np.float32]
 PROMPT, DRAFTED = list(range(3, 13)), [40, 7, 93, 7]
 
 
-@pytest.fixture(scope="module", params=["bf16-planes", "fp16-planes"])
+@pytest.fixture(scope="module", params=["bf16-planes", "fp16-planes", "some tables raw"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("model") / "tiny"
-    write_tiny_model(directory, codec=request.param)
+    if request.param == "some tables raw":
+        write_tiny_model(directory, codec="bf16-planes", raw=("attn_out", "mlp"))
+    else:
+        write_tiny_model(directory, codec=request.param)
     return directory
 
 

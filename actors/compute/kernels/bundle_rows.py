@@ -95,7 +95,7 @@ class _Span:
 
 @intrinsic
 def dot_span(typing_context, weights, words, place, ahead, total, column, base, first, last, start, stop, x, x_at):  # type: ignore[no-untyped-def]
-    """Σ_k segment[k] · x[x_at + k] over the span, in the order of `tiles.dot_one`."""
+    """Σ_k segment[k] · x[x_at + k] over the span, in the order of `tiles.dot_single`."""
     require_flat(weights, words, x)
     signature = types.float32(weights, words, *SPAN, x, types.int64)
 
@@ -125,7 +125,7 @@ def dot_span(typing_context, weights, words, place, ahead, total, column, base, 
 def add_span(  # type: ignore[no-untyped-def]
     typing_context, weights, words, place, ahead, total, column, base, first, last, start, stop, factor, out, out_at
 ):
-    """out[out_at + k] += factor · segment[k] over the span, as `tiles.add_one`."""
+    """out[out_at + k] += factor · segment[k] over the span, as `tiles.add_single`."""
     require_flat(weights, words, out)
     signature = types.void(weights, words, *SPAN, types.float32, out, types.int64)
 

@@ -202,7 +202,7 @@ ROW = [types.int64] * 5  # codes_at, rest_at, base, first exception, last
 
 @intrinsic
 def dot_row(typing_context, arena, words, codes_at, rest_at, base, first, last, x, x_at, size):  # type: ignore[no-untyped-def]
-    """Σ_k row[k] · x[x_at + k], in the order of `tiles.dot_one`; `size` is a multiple of BLOCK."""
+    """Σ_k row[k] · x[x_at + k], in the order of `tiles.dot_single`; `size` is a multiple of BLOCK."""
     require_flat(arena, words, x)
     signature = types.float32(arena, words, *ROW, x, types.int64, types.int64)
 
@@ -225,7 +225,7 @@ def dot_row(typing_context, arena, words, codes_at, rest_at, base, first, last, 
 
 @intrinsic
 def add_row(typing_context, arena, words, codes_at, rest_at, base, first, last, factor, out, out_at, size):  # type: ignore[no-untyped-def]
-    """out[out_at + k] += factor · row[k], as `tiles.add_one`; `size` is a multiple of BLOCK."""
+    """out[out_at + k] += factor · row[k], as `tiles.add_single`; `size` is a multiple of BLOCK."""
     require_flat(arena, words, out)
     signature = types.void(arena, words, *ROW, types.float32, out, types.int64, types.int64)
 

@@ -7,16 +7,11 @@ import numpy.typing as npt
 from tidemill.actors.compute.kernels.tiles import (
     TILE_BATCH,
     TILE_COLUMNS,
-    TILE_ROWS,
-    TILE_ROWS_OF_PAIRS,
-    add_block,
-    add_one,
+    add_single,
     add_strip,
-    dot_block,
-    dot_one,
-    dot_pair,
-    dot_pairs_block,
-    holds_pairs,
+    dot_single,
+    dot_tall,
+    tall_rows,
 )
 
 F32 = npt.NDArray[np.float32]
@@ -33,33 +28,28 @@ def dot_rows(
     """out[out_at + b·out_stride + r] = row r · x[x_at + b·size ...], over `size` elements.
 
     Rows lie in pairs `pair_stride` apart, the two of a pair adjacent. One position takes row after row, as memory
-    streams fastest in one run; from TILE_BATCH positions on, several rows share the loads of x.
+    streams fastest in one run; for more, several rows share the loads of x, and the batch is split into tiles of
+    nearly equal size, so that its cost rises evenly.
     """
-    wide = batch // TILE_BATCH * TILE_BATCH
-    row = 0
-    while wide and row + 2 <= rows:
-        tile_rows = TILE_ROWS_OF_PAIRS if holds_pairs(weights) else TILE_ROWS
-        tall = row + tile_rows <= rows
-        step = tile_rows if tall else 2
+    tiles = (batch + TILE_BATCH - 1) // TILE_BATCH
+    row, tall = 0, tall_rows(weights)
+    while batch > 1 and row + tall <= rows:
         row_at = at + row // 2 * pair_stride
-        ahead = row_at + step // 2 * pair_stride
-        for b in range(0, wide, TILE_BATCH):
-            x_b, out_b = x_at + b * size, out_at + b * out_stride + row
-            if tall and holds_pairs(weights):
-                dot_pairs_block(weights, row_at, pair_stride, 0, x, x_b, size, out, out_b, out_stride)
-            elif tall:
-                dot_block(weights, row_at, pair_stride, ahead, x, x_b, size, out, out_b, out_stride)
-            else:
-                dot_pair(weights, row_at, pair_stride, ahead, x, x_b, size, out, out_b, out_stride)
-        for r in range(row, row + step):
-            r_at = at + r // 2 * pair_stride + r % 2 * size
-            for b in range(wide, batch):
-                dot_one(weights, r_at, 0, 0, x, x_at + b * size, size, out, out_at + b * out_stride + r, 0)
-        row += step
+        ahead = row_at + tall // 2 * pair_stride
+        for t in range(tiles):
+            b, end = batch * t // tiles, batch * (t + 1) // tiles
+            dot_tall(
+                weights, row_at, pair_stride, ahead, x, x_at + b * size, size, end - b,
+                out, out_at + b * out_stride + row, out_stride,
+            )  # fmt: skip
+        row += tall
     for r in range(row, rows):
         r_at = at + r // 2 * pair_stride + r % 2 * size
-        for b in range(batch):
-            dot_one(weights, r_at, 0, 0, x, x_at + b * size, size, out, out_at + b * out_stride + r, 0)
+        for t in range(tiles):
+            b, end = batch * t // tiles, batch * (t + 1) // tiles
+            dot_single(
+                weights, r_at, 0, 0, x, x_at + b * size, size, end - b, out, out_at + b * out_stride + r, out_stride
+            )
 
 
 @numba.njit(nogil=True, cache=True)
@@ -72,18 +62,19 @@ def add_rows(
 
     Rows lie `stride` apart.
     """
-    wide = batch // TILE_BATCH * TILE_BATCH
+    tiles = (batch + TILE_BATCH - 1) // TILE_BATCH
     whole = size // TILE_COLUMNS * TILE_COLUMNS
     for k in range(0, whole, TILE_COLUMNS):
-        for b in range(0, wide, TILE_BATCH):
-            add_block(
-                weights, at + k, stride, rows, factors, f_at + b * f_stride, f_stride,
+        for t in range(tiles):
+            b, end = batch * t // tiles, batch * (t + 1) // tiles
+            add_strip(
+                weights, at + k, stride, rows, factors, f_at + b * f_stride, f_stride, end - b,
                 out, out_at + b * out_stride + k, out_stride,
             )  # fmt: skip
-        for b in range(wide, batch):
-            add_strip(
-                weights, at + k, stride, rows, factors, f_at + b * f_stride, 0, out, out_at + b * out_stride + k, 0
-            )
-    for b in range(batch):
-        for k in range(whole, size):
-            add_one(weights, at + k, stride, rows, factors, f_at + b * f_stride, 0, out, out_at + b * out_stride + k, 0)
+    for k in range(whole, size):
+        for t in range(tiles):
+            b, end = batch * t // tiles, batch * (t + 1) // tiles
+            add_single(
+                weights, at + k, stride, rows, factors, f_at + b * f_stride, f_stride, end - b,
+                out, out_at + b * out_stride + k, out_stride,
+            )  # fmt: skip

@@ -8,7 +8,7 @@ A tile is the code of one inner loop over `rows` x `batch` sums. Arrays are C-co
 elements.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import llvmlite.binding
 from llvmlite import ir
@@ -76,31 +76,49 @@ def _emit_dots(
     return sums if weights.holds_pairs else code.loop(whole, size, 1, sums, remainder)
 
 
-def _dot_tile(rows: int, batch: int):  # type: ignore[no-untyped-def]
-    """out[out_at + b·out_stride + r] = Σ_k weights[row r][k] · x[x_at + b·size + k] for r < rows, b < batch.
+def _each_count(builder: ir.IRBuilder, count: ir.Value, most: int, emit: Callable[[int], None]) -> None:
+    """Code for a count of 1 .. most that is known only when it runs: a way for each."""
+    after = builder.append_basic_block("count.end")
+    choice = builder.switch(count, after)
+    for n in range(1, most + 1):
+        way = builder.append_basic_block(f"count.{n}")
+        choice.add_case(I64(n), way)
+        builder.position_at_end(way)
+        emit(n)
+        builder.branch(after)
+    builder.position_at_end(after)
+
+
+def _dot_tile(rows: int, rows_of_pairs: int):  # type: ignore[no-untyped-def]
+    """out[out_at + b·out_stride + r] = Σ_k weights[row r][k] · x[x_at + b·size + k] for r < rows, b < batch, of which
+    there are 1 .. TILE_BATCH.
 
     Row r begins at `at + (r // 2)·pair_stride + (r % 2)·size`: rows lie in adjacent pairs (gate and up of a neuron).
     One row alone streams fastest without fetching ahead.
     """
 
     @intrinsic
-    def tile(typing_context, weights, at, pair_stride, ahead_at, x, x_at, size, out, out_at, out_stride):  # type: ignore[no-untyped-def]
+    def tile(typing_context, weights, at, pair_stride, ahead_at, x, x_at, size, batch, out, out_at, out_stride):  # type: ignore[no-untyped-def]
         require_flat(weights, x, out)
         number = types.int64
-        signature = types.void(weights, number, number, number, x, number, number, out, number, number)
+        signature = types.void(weights, number, number, number, x, number, number, number, out, number, number)
 
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-            _, at, pair_stride, ahead_at, _, x_at, size, _, out_at, out_stride = args
-            weights, x, out = arrays_of(context, builder, signature, args, (0, 4, 7))
+            _, at, pair_stride, ahead_at, _, x_at, size, count, _, out_at, out_stride = args
+            weights, x, out = arrays_of(context, builder, signature, args, (0, 4, 8))
             code = Code(builder)
-            row_at = [code.plus(code.plus(at, pair_stride, r // 2), size, r % 2) for r in range(rows)]
-            batch_at = [code.plus(x_at, size, b) for b in range(batch)]
-            sums = _emit_dots(
-                code, weights, row_at, x, batch_at, size, ahead_at if rows > 1 and not weights.holds_pairs else None
-            )
-            for r in range(rows):
-                for b in range(batch):
-                    out.store(sums[r * batch + b], code.plus(code.plus(out_at, out_stride, b), r))
+            tall = rows_of_pairs if weights.holds_pairs else rows
+            row_at = [code.plus(code.plus(at, pair_stride, r // 2), size, r % 2) for r in range(tall)]
+            ahead = ahead_at if tall > 1 and not weights.holds_pairs else None
+
+            def emit(batch: int) -> None:
+                batch_at = [code.plus(x_at, size, b) for b in range(batch)]
+                sums = _emit_dots(code, weights, row_at, x, batch_at, size, ahead)
+                for r in range(tall):
+                    for b in range(batch):
+                        out.store(sums[r * batch + b], code.plus(code.plus(out_at, out_stride, b), r))
+
+            _each_count(builder, count, TILE_BATCH, emit)
             return context.get_dummy_value()
 
         return signature, codegen
@@ -108,49 +126,56 @@ def _dot_tile(rows: int, batch: int):  # type: ignore[no-untyped-def]
     return tile
 
 
-def _add_tile(vectors: int, batch: int, lanes: int):  # type: ignore[no-untyped-def]
+def _add_tile(vectors: int, lanes: int):  # type: ignore[no-untyped-def]
     """out[out_at + b·out_stride + c] += Σ_i factors[f_at + b·f_stride + i] · weights[at + i·stride + c] for b < batch
-    and c < vectors · lanes: chains of fused multiply-adds in the order of i < rows, on top of what is there."""
+    (1 .. TILE_BATCH) and c < vectors · lanes: chains of fused multiply-adds in the order of i < rows, on top of what is
+    there."""
 
     @intrinsic
-    def tile(typing_context, weights, at, stride, rows, factors, f_at, f_stride, out, out_at, out_stride):  # type: ignore[no-untyped-def]
+    def tile(typing_context, weights, at, stride, rows, factors, f_at, f_stride, batch, out, out_at, out_stride):  # type: ignore[no-untyped-def]
         require_flat(weights, factors, out)
         number = types.int64
         signature = types.void(
-            weights, number, number, number, factors, number, number, out, number, number
+            weights, number, number, number, factors, number, number, number, out, number, number
         )  # fmt: skip
 
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-            _, at, stride, rows, _, f_at, f_stride, _, out_at, out_stride = args
-            weights, factors, out = arrays_of(context, builder, signature, args, (0, 4, 7))
+            _, at, stride, rows, _, f_at, f_stride, count, _, out_at, out_stride = args
+            weights, factors, out = arrays_of(context, builder, signature, args, (0, 4, 8))
             code = Code(builder)
-            places = [
-                code.plus(code.plus(out_at, out_stride, b), lanes, v) for b in range(batch) for v in range(vectors)
-            ]
 
-            def body(i, sums):  # type: ignore[no-untyped-def]
-                row_at = builder.add(at, builder.mul(i, stride))
-                if lanes == 1:
-                    row = [weights.load(code.plus(row_at, lanes, v)) for v in range(vectors)]
-                else:
-                    step = 2 if weights.holds_pairs else 1
-                    starts = range(0, vectors, step)
-                    row = [vector for v in starts for vector in weights.vectors(code.plus(row_at, lanes, v))]
-                updated = []
-                for b in range(batch):
-                    factor = factors.load(builder.add(code.plus(f_at, f_stride, b), i))
-                    spread = code.splat(factor, VECTOR) if lanes > 1 else factor
-                    updated += [code.fma(spread, row[v], sums[b * vectors + v]) for v in range(vectors)]
-                return updated
+            def emit(batch: int) -> None:
+                factors_at = [code.plus(f_at, f_stride, b) for b in range(batch)]
+                places = [
+                    code.plus(code.plus(out_at, out_stride, b), lanes, v) for b in range(batch) for v in range(vectors)
+                ]
 
-            sums = code.loop(I64(0), rows, 1, [out.load(place, lanes) for place in places], body)
-            for value, place in zip(sums, places, strict=True):
-                out.store(value, place, lanes)
+                def body(i: ir.Value, sums: Sequence[ir.Value]) -> Sequence[ir.Value]:
+                    row = _row_of_tile(code, weights, builder.add(at, builder.mul(i, stride)), vectors, lanes)
+                    updated = []
+                    for b, factor_at in enumerate(factors_at):
+                        factor = factors.load(builder.add(factor_at, i))
+                        spread = code.splat(factor, VECTOR) if lanes > 1 else factor
+                        updated += [code.fma(spread, row[v], sums[b * vectors + v]) for v in range(vectors)]
+                    return updated
+
+                sums = code.loop(I64(0), rows, 1, [out.load(place, lanes) for place in places], body)
+                for value, place in zip(sums, places, strict=True):
+                    out.store(value, place, lanes)
+
+            _each_count(builder, count, TILE_BATCH, emit)
             return context.get_dummy_value()
 
         return signature, codegen
 
     return tile
+
+
+def _row_of_tile(code: Code, weights: Array, row_at: ir.Value, vectors: int, lanes: int) -> Sequence[ir.Value]:
+    if lanes == 1:
+        return [weights.load(code.plus(row_at, lanes, v)) for v in range(vectors)]
+    step = 2 if weights.holds_pairs else 1
+    return [vector for v in range(0, vectors, step) for vector in weights.vectors(code.plus(row_at, lanes, v))]
 
 
 @intrinsic
@@ -186,20 +211,23 @@ def highest(typing_context, values, at, size):  # type: ignore[no-untyped-def]
     return signature, codegen
 
 
-@intrinsic
-def holds_pairs(typing_context, weights):  # type: ignore[no-untyped-def]
-    """Known when compiled: whether an array holds pairs of bf16."""
+def _known(choose: Callable[[types.Type], ir.Constant], kind: types.Type):  # type: ignore[no-untyped-def]
+    """A property of an array's element, known when compiled."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        return ir.IntType(1)(int(signature.args[0].dtype == types.uint32))
+    @intrinsic
+    def known(typing_context, weights):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            return choose(signature.args[0].dtype)
 
-    return types.boolean(weights), codegen
+        return kind(weights), codegen
+
+    return known
 
 
-dot_block = _dot_tile(TILE_ROWS, TILE_BATCH)
-dot_pairs_block = _dot_tile(TILE_ROWS_OF_PAIRS, TILE_BATCH)
-dot_pair = _dot_tile(2, TILE_BATCH)
-dot_one = _dot_tile(1, 1)
-add_block = _add_tile(TILE_VECTORS, TILE_BATCH, LANES)
-add_strip = _add_tile(TILE_VECTORS, 1, LANES)
-add_one = _add_tile(1, 1, 1)
+# Whether an array holds pairs of bf16, and the rows of a tile of `dot_tall`.
+holds_pairs = _known(lambda stored: ir.IntType(1)(int(stored == types.uint32)), types.boolean)
+tall_rows = _known(lambda stored: I64(TILE_ROWS_OF_PAIRS if stored == types.uint32 else TILE_ROWS), types.int64)
+dot_tall = _dot_tile(TILE_ROWS, TILE_ROWS_OF_PAIRS)
+dot_single = _dot_tile(1, 1)
+add_strip = _add_tile(TILE_VECTORS, LANES)
+add_single = _add_tile(1, 1)

@@ -115,7 +115,8 @@ class Engine:
         start = self._reuse(token_ids)
         pending = list(token_ids[start:])
         self._generation += 1
-        generation, told, drafts = self._generation, 0, 0
+        generation, told = self._generation, 0
+        drafts: int | None = None
         while told < max_tokens:
             if generation != self._generation:
                 raise RuntimeError("another generation was begun on this engine; it ended this one")
@@ -189,7 +190,7 @@ class Engine:
         return common
 
     def _run_step(
-        self, token_ids: Sequence[int], start: int, drafts: int
+        self, token_ids: Sequence[int], start: int, drafts: int | None
     ) -> Generator[GenerationEvent, None, Sequence[TokenGenerated]]:
         """One step; its value is the sampled tokens: one, and up to `drafts` more that were drafted and are right."""
         self._step += 1

@@ -161,7 +161,7 @@ class ComputeActor:
 
     def _make_run(self, message: RunStep, now_ns: int) -> StepRun:
         layer_count = self._decoder.spec.layer_count
-        if self._drafter is None or not message.drafts:
+        if self._drafter is None or message.drafts is None:
             if self._drafter is not None:
                 self._drafter.begin_request()
             return StepRun(message, chunk=self._chunk, layer_count=layer_count, now_ns=now_ns)

@@ -29,7 +29,7 @@ class DraftedRun(StepRun):
         self._drafter = drafter
         self._history = history
         self._sampling = sampling
-        self._room = min(message.drafts, chunk - 1)  # one lap checks them all
+        self._room = min(message.drafts or 0, chunk - 1)  # one lap checks them all
         self._kind: DraftKind = "none"
         self._proposed: list[int] = []
         self._draft_ns = 0

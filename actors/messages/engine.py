@@ -25,7 +25,7 @@ class RunStep(ActorMessage, frozen=True, tag=2):
     """Append `token_ids` (packed i32) at position `start` and, if `sample`, draw the next token.
 
     `start` may lie before the sequence's end: what stood from there on is forgotten. `drafts`: how many tokens compute
-    may propose itself and check in this step; 0 in the step that begins a request.
+    may propose itself and check in this step; None in the step that begins a request.
     """
 
     step: int
@@ -33,7 +33,7 @@ class RunStep(ActorMessage, frozen=True, tag=2):
     start: int
     token_ids: bytes
     sample: bool
-    drafts: int = 0
+    drafts: int | None = None
 
 
 class CancelStep(ActorMessage, frozen=True, tag=3):

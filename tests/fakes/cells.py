@@ -157,7 +157,7 @@ class FakeCell:
         self._now += 1_000_000
         return self._now
 
-    def run(self, token_ids: Sequence[int], start: int, *, cancel_after: int | None = None, drafts: int = 0) -> Message:
+    def run(self, token_ids: Sequence[int], start: int, *, cancel_after: int | None = None, drafts: int | None = None) -> Message:
         """One step; the message that ends it. `cancel_after`: send CancelStep after so many deliveries."""
         self._step += 1
         return self._finish(RunStep(self._step, 0, start, pack_tokens(token_ids), True, drafts), cancel_after)
@@ -188,7 +188,7 @@ class FakeCell:
         steps: list[TokensSampled] = []
         pending, start, left = list(prompt), 0, count
         while left:
-            drafts = min(left - 1, CONTEXT - start - 1) if steps and self._drafts else 0
+            drafts = min(left - 1, CONTEXT - start - 1) if steps and self._drafts else None
             message = self.run(pending, start, drafts=drafts)
             assert isinstance(message, TokensSampled), f"seed {self.seed}: {message}"
             tokens = unpack_tokens(message.token_ids)

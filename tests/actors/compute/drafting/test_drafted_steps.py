@@ -205,7 +205,7 @@ def test_a_check_that_cannot_be_read_ends_the_step_and_the_next_one_is_right(tie
     tokens: list[int] = []
     pending, start = PROMPT, 0
     for _ in range(80):
-        message = cell.run(pending, start, drafts=min(4, COUNT - len(tokens) - 1) if tokens else 0)
+        message = cell.run(pending, start, drafts=min(4, COUNT - len(tokens) - 1) if tokens else None)
         if isinstance(message, StepFailed):
             continue
         assert isinstance(message, TokensSampled)

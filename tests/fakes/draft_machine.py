@@ -17,22 +17,25 @@ Text = Callable[[DraftKind, int], int]
 @dataclass(frozen=True, kw_only=True)
 class DraftMachine:
     """Times in ms: a check of n positions takes base + n · position, streaming of a lap `stream`, of which `ahead` can
-    be read while drafting."""
+    be read while drafting. `growth`: of all computing, per token of the text."""
 
     base: float
     position: float
     draft: Mapping[DraftKind, float] = field(default_factory=lambda: {"ngram": 0.01})
     stream: float = 0.0
     ahead: float = 0.0
+    growth: float = 0.0
     noise: float = 0.03
     outliers: float = 0.02  # of the passes take 1.5 to 3 times as long
 
-    def run(self, kind: DraftKind, drafted: int, accepted: int, rng: np.random.Generator) -> Pass:
-        draft = drafted * self.draft.get(kind, 0.0) * self._noise(rng)
-        compute = (self.base + self.position * (drafted + 1)) * self._noise(rng)
+    def run(self, choice: Choice, accepted: int, place: int, rng: np.random.Generator | None) -> Pass:
+        """None: without noise."""
+        drafted, slower = choice.length, 1 + self.growth * place
+        draft = slower * drafted * self.draft.get(choice.kind, 0.0) * self._noise(rng)
+        compute = slower * (self.base + self.position * (drafted + 1)) * self._noise(rng)
         check = max(compute, (self.stream - min(draft, self.ahead)) * self._noise(rng)) + 0.1
         return Pass(
-            kind=kind,
+            kind=choice.kind,
             drafted=drafted,
             accepted=accepted,
             positions=drafted + 1,
@@ -41,13 +44,17 @@ class DraftMachine:
             stall_ns=round(max(0.0, check - 0.1 - compute) * 1e6),
         )
 
-    def _noise(self, rng: np.random.Generator) -> float:
+    def _noise(self, rng: np.random.Generator | None) -> float:
+        if rng is None:
+            return 1.0
         slow = rng.uniform(1.5, 3.0) if rng.random() < self.outliers else 1.0
         return float(slow * np.exp(self.noise * rng.standard_normal()))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ran:
+    """`seconds` are those of the same choices without noise, so that what is compared is the choices."""
+
     seconds: float
     passes: Sequence[Pass]
 
@@ -81,7 +88,7 @@ def decode(
     """`tokens` of the text, by a chooser or with the same choice in each pass (where n-grams match)."""
     rng = np.random.default_rng(seed)
     passes: list[Pass] = []
-    place = 0
+    place, total_ns = 0, 0
     while place < tokens:
         room = tokens - place
         if isinstance(chooser, Choice):
@@ -90,9 +97,10 @@ def decode(
         else:
             choice = chooser.choose(room=room, match=match(place))
         accepted = min(text(choice.kind, place), choice.length)
-        done = machine.run(choice.kind, choice.length, accepted, rng)
+        done = machine.run(choice, accepted, place, rng)
         if not isinstance(chooser, Choice):
             chooser.observe(done)
         passes.append(done)
+        total_ns += machine.run(choice, accepted, place, None).total_ns
         place += done.tokens
-    return Ran(seconds=sum(done.total_ns for done in passes) / 1e9, passes=passes)
+    return Ran(seconds=total_ns / 1e9, passes=passes)

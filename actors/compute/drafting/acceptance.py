@@ -11,33 +11,37 @@ from tidemill.actors.compute.drafting.spec import DraftKind
 
 MATCH_CLASSES = (2, 3, 5, 8, 16)  # a match of 1 token, of 2, of 3 to 4, of 5 to 7, of 8 to 15, longer
 DEPTH_CLASSES = (1, 3)  # the first drafted token, the second and third, those behind
-KEEP = 0.9  # of every count, per pass of its kind: a memory of some ten passes
-PRIOR_TRIES = 4.0  # what the prior weighs, in tokens; and what a kind's mean weighs against a depth's own counts
+KEEP = 0.93  # of every count, per pass of its kind: a memory of some fifteen passes
+PRIOR_TRIES = 12.0  # what the prior weighs at first, in tokens
+MEAN_TRIES = 8.0  # what the mean over all depths weighs against a depth's own counts
 # Shares of tokens accepted before anything is known; n-grams by match class.
 PRIORS: Mapping[DraftKind, tuple[float, ...]] = MappingProxyType(
-    {"ngram": (0.3, 0.5, 0.7, 0.75, 0.9, 0.97), "planes": (0.8,), "model": (0.6,)}
+    {"ngram": (0.35, 0.55, 0.7, 0.8, 0.9, 0.97), "planes": (0.85,), "model": (0.6,)}
 )
 
 
 class _Counts:
     def __init__(self, prior: float) -> None:
-        self._prior = prior
         self._tries = [0.0] * (len(DEPTH_CLASSES) + 1)
         self._hits = [0.0] * (len(DEPTH_CLASSES) + 1)
+        self._all_tries, self._all_hits = PRIOR_TRIES, PRIOR_TRIES * prior  # at all depths; the prior fades with them
 
     def add(self, drafted: int, accepted: int) -> None:
         self._tries = [KEEP * count for count in self._tries]
         self._hits = [KEEP * count for count in self._hits]
-        for depth in range(min(accepted + 1, drafted)):
+        tried = min(accepted + 1, drafted)
+        for depth in range(tried):
             place = _class_of(depth, DEPTH_CLASSES)
             self._tries[place] += 1
             self._hits[place] += depth < accepted
+        self._all_tries = KEEP * self._all_tries + tried
+        self._all_hits = KEEP * self._all_hits + accepted
 
     def shares(self) -> list[float]:
         """By depth class."""
-        mean = (sum(self._hits) + PRIOR_TRIES * self._prior) / (sum(self._tries) + PRIOR_TRIES)
+        mean = self._all_hits / self._all_tries
         counts = zip(self._hits, self._tries, strict=True)
-        return [(hits + PRIOR_TRIES * mean) / (tries + PRIOR_TRIES) for hits, tries in counts]
+        return [(hits + MEAN_TRIES * mean) / (tries + MEAN_TRIES) for hits, tries in counts]
 
 
 class Acceptance:

@@ -10,7 +10,7 @@ from benchmarks.draft_rows import DraftSummary, is_peer
 from benchmarks.report import throttle_text
 from tidemill.runtime.sizes import format_size
 
-SECONDS = ("pass_s", "draft_s", "check_s", "stall_s", "overlap_s", "rest_s", "floor_s")
+SECONDS = ("pass_s", "draft_s", "check_s", "compute_s", "stall_s", "rest_s", "overlap_s", "floor_s")
 
 
 def as_table(summaries: Sequence[DraftSummary], note: str) -> Table:
@@ -33,8 +33,8 @@ def as_table(summaries: Sequence[DraftSummary], note: str) -> Table:
 def as_anatomy_table(summaries: Sequence[DraftSummary]) -> Table:
     """Where a pass's time goes, of the contenders that say."""
     table = Table(
-        "ceiling", "reads", "text", "contender", "tokens", "MB", "pass", "draft", "check", "stall", "overlap", "rest",
-        "floor", "× floor", title="a pass, ms", box=None, pad_edge=False,
+        "ceiling", "reads", "text", "contender", "tokens", "MB", "pass", "draft", "check", "compute", "stall", "rest",
+        "overlap", "floor", "× floor", title="a pass, ms", box=None, pad_edge=False,
     )  # fmt: skip
     for row in summaries:
         found = row.medians

@@ -28,20 +28,21 @@ class KindCounts(msgspec.Struct, frozen=True):
 
 
 class DraftSaid(msgspec.Struct, frozen=True, kw_only=True):
-    """The `draft` object of `tidemill run --json`. Draft and check are time in which kernels ran, stall is what the run
-    waited for the drive, wherever in the pass."""
+    """What is used of the `draft` object of `tidemill run --json`. Draft and check make a pass; time in kernels and
+    time of waiting for the drive lie within."""
 
     kind: str
     passes: int
     drafted: int
     accepted: int
     acceptance: float | None
-    tokens_per_pass: float | None
+    tokens_per_pass: float
     by_kind: dict[str, KindCounts]
-    draft_s_per_pass: float | None
-    check_s_per_pass: float | None
-    stall_s_per_pass: float | None
-    bytes_per_pass: float | None
+    draft_s_per_pass: float
+    check_s_per_pass: float
+    stall_s_per_pass: float
+    compute_s_per_pass: float
+    bytes_per_pass: float
 
 
 @dataclass(frozen=True)
@@ -90,16 +91,18 @@ class DraftWhere(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pass(msgspec.Struct, frozen=True, kw_only=True):
-    """Of a pass, seconds and bytes on average. `overlap_s`: with a read under way beside computing. `rest_s`: neither
-    kernels nor waiting for the drive. `floor_s`: max(draft + check, bytes / what the drive gave)."""
+    """Of a pass, seconds and bytes on average: drafting and the check, or, of the same time, kernels, waiting for the
+    drive and the rest. `overlap_s`: with a read under way that nothing waited for. `floor_s`: max(kernels, bytes / what
+    the drive gave)."""
 
     tokens: float
     pass_s: float
     draft_s: float
     check_s: float
+    compute_s: float
     stall_s: float
-    overlap_s: float | None
     rest_s: float
+    overlap_s: float | None
     read_bytes: float
     floor_s: float | None
     times_floor: float | None
@@ -175,30 +178,34 @@ def _anatomy(decoded: DraftDecoded, s_per_token: float | None, drive: float | No
     """Of a run with drafts as it says; of one without, a pass is a token."""
     if s_per_token is None:
         return None
-    parts: list[float | None] = [1.0, 0.0, decoded.mean_compute_s, decoded.mean_stall_s, decoded.mean_bytes]
-    if said := decoded.draft:
-        parts = [said.tokens_per_pass, said.draft_s_per_pass, said.check_s_per_pass, said.stall_s_per_pass]
-        parts.append(said.bytes_per_pass)
-    known = [part for part in parts if part is not None]
-    if len(known) < len(parts):
-        return None
-    tokens, draft_s, check_s, stall_s, read_bytes = known
-    busy_rate = decoded.flash_bytes_per_s
-    busy_s = 0.0 if not read_bytes else read_bytes / busy_rate if busy_rate else None
-    flash_s = 0.0 if not read_bytes else read_bytes / drive if drive else None
-    floor_s = None if flash_s is None else max(draft_s + check_s, flash_s)
+    said = decoded.draft
+    tokens = said.tokens_per_pass if said else 1.0
+    compute_s = said.compute_s_per_pass if said else decoded.mean_compute_s
+    stall_s = said.stall_s_per_pass if said else decoded.mean_stall_s
+    read_bytes = said.bytes_per_pass if said else decoded.mean_bytes
+    busy_s, flash_s = (_read_s(read_bytes, rate) for rate in (decoded.flash_bytes_per_s, drive))
+    pass_s = tokens * s_per_token
+    floor_s = None if flash_s is None else max(compute_s, flash_s)
     return Pass(
         tokens=tokens,
-        pass_s=tokens * s_per_token,
-        draft_s=draft_s,
-        check_s=check_s,
+        pass_s=pass_s,
+        draft_s=said.draft_s_per_pass if said else 0.0,
+        check_s=said.check_s_per_pass if said else pass_s,
+        compute_s=compute_s,
         stall_s=stall_s,
+        rest_s=pass_s - compute_s - stall_s,
         overlap_s=None if busy_s is None else max(0.0, busy_s - stall_s),
-        rest_s=tokens * s_per_token - draft_s - check_s - stall_s,
         read_bytes=read_bytes,
         floor_s=floor_s,
-        times_floor=tokens * s_per_token / floor_s if floor_s else None,
+        times_floor=pass_s / floor_s if floor_s else None,
     )
+
+
+def _read_s(read_bytes: float, bytes_per_s: float | None) -> float | None:
+    """None: at no known rate."""
+    if not read_bytes:
+        return 0.0
+    return read_bytes / bytes_per_s if bytes_per_s else None
 
 
 def summarise_all(rows: Sequence[DraftRow]) -> list[DraftSummary]:

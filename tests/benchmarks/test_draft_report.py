@@ -47,7 +47,7 @@ def test_the_anatomy_has_a_line_for_each_contender_that_says_where_time_goes(
     summaries: list[DraftSummary], capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = text_of(as_anatomy_table(summaries), capsys)
-    assert " ".join(cells(lines, "tidemill planes")[-10:]) == "3.00 0 750 200 300 100 200 150 600 1.25"
+    assert " ".join(cells(lines, "tidemill planes")[-11:]) == "3.00 0 750 200 500 450 100 200 200 600 1.25"
     assert not any("llama.cpp" in line for line in lines)
 
 

@@ -157,7 +157,9 @@ class FakeCell:
         self._now += 1_000_000
         return self._now
 
-    def run(self, token_ids: Sequence[int], start: int, *, cancel_after: int | None = None, drafts: int | None = None) -> Message:
+    def run(
+        self, token_ids: Sequence[int], start: int, *, cancel_after: int | None = None, drafts: int | None = None
+    ) -> Message:
         """One step; the message that ends it. `cancel_after`: send CancelStep after so many deliveries."""
         self._step += 1
         return self._finish(RunStep(self._step, 0, start, pack_tokens(token_ids), True, drafts), cancel_after)

@@ -55,6 +55,8 @@ class Counter(IntEnum):
     COMPUTED_UP = 31
     COMPUTED_DOWN = 32
     SELECTED_POSITIONS = 33  # the number of those positions
+    # arena: bundles that one layer may cache more because another may cache fewer
+    QUOTA_MOVED = 34
 
 
 def new_counters() -> Counters:

@@ -82,6 +82,7 @@ class ActiveRow(msgspec.Struct, frozen=True, kw_only=True):
     sparsity: float | None
     conversion: str | None
     residency: str | None
+    quotas: str | None = None  # what is the default for the residency
     preload: str | None
     sets: tuple[str, ...]
     outcome: str
@@ -136,6 +137,7 @@ def active_row(
         sparsity=variant.sparsity if variant else None,
         conversion=variant.conversion if variant else None,
         residency=variant.residency if variant else None,
+        quotas=variant.quotas if variant else None,
         preload=variant.preload if variant else None,
         sets=tuple(sorted(variant.sets)) if variant else (),
         outcome=run.outcome,

@@ -54,17 +54,20 @@ class Variant:
     conversion: str
     residency: str = "lfu"
     preload: str = "none"
+    quotas: str | None = None  # what is the default for the residency
     sets: frozenset[SetName] = frozenset()
 
     @property
     def name(self) -> str:
         changed = [f"residency {self.residency}"] if self.residency != "lfu" else []
+        changed += [f"quotas {self.quotas}"] if self.quotas is not None else []
         changed += [f"preload {self.preload}"] if self.preload != "none" else []
         return ", ".join([f"{self.policy} {self.sparsity:.0%} {self.conversion}", *changed])
 
     @property
     def flags(self) -> tuple[str, ...]:
         flags = ["--select", self.policy, "--sparsity", f"{self.sparsity:g}", "--residency", self.residency]
+        flags += ["--quotas", self.quotas] if self.quotas is not None else []
         return (*flags, "--preload", self.preload) if self.preload != "none" else tuple(flags)
 
 
@@ -100,9 +103,10 @@ def _groups(sparsities: Sequence[float], topk: str) -> list[Variant]:
 
 
 def _cache(sparsities: Sequence[float], topk: str) -> list[Variant]:
-    """What stays in DRAM."""
+    """What stays in DRAM, and whether layers give room to one another."""
     places = (("topk", topk), ("gate", "gate"), ("neuron", "neuron"))
-    return [Variant(policy, sparsities[0], place, kind) for policy, place in places for kind in RESIDENCIES]
+    fixed = [Variant(policy, sparsities[0], place, quotas="fixed") for policy, place in places]
+    return [*fixed, *(Variant(policy, sparsities[0], place, kind) for policy, place in places for kind in RESIDENCIES)]
 
 
 def _preload(sparsities: Sequence[float], topk: str) -> list[Variant]:

@@ -1,4 +1,4 @@
-"""The quotas of a running arena by a trace's names, so that a replay plays the caches that the run had."""
+"""The quotas and pools of a running arena by a trace's names, so that a replay plays the caches that the run had."""
 
 from collections.abc import Iterator, Mapping
 
@@ -19,3 +19,9 @@ def parts_of(manifest: Manifest, plan: BundlePlan) -> Iterator[tuple[TableKey, i
 def arena_quotas(manifest: Manifest, plan: BundlePlan) -> Mapping[TableKey, int]:
     quotas = {cached.table: cached.quotas for cached in plan.tables}
     return {key: quotas[table][place] for key, table, place in parts_of(manifest, plan)}
+
+
+def arena_pools(manifest: Manifest, plan: BundlePlan) -> Mapping[TableKey, int]:
+    """Whose bundles have one size."""
+    pools = {cached.table: cached.pool for cached in plan.tables}
+    return {key: pools[table] for key, table, _ in parts_of(manifest, plan)}

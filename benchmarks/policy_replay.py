@@ -1,16 +1,17 @@
 """Replays a recorded trace under every residency policy and Belady's optimum, at several cache sizes.
 
 Each table (one input of one layer) has its own cache of the same share of its bundles, as in the arena, and the classes
-that run are the arena's own. A prompt is one dense visit of each table, which is not counted. `global-lru` is one LRU
-of the same total size over all tables, from empty. `hot-set` takes its popularity from another trace (`--calibration`)
-and is left out without one. `--preload layer` stages what the layer before used of the same input, as far as it is
-absent: it changes who waits for a read, never what is cached.
+that run are the arena's own. A prompt is one dense visit of each table, which is not counted. `lfu-adaptive` is LFU
+with quotas that move between tables whose bundles have one size. `global-lru` is one LRU of the same total size over
+all tables, from empty. `hot-set` takes its popularity from another trace (`--calibration`) and is left out without
+one. `--preload layer` stages what the layer before used of the same input, as far as it is absent: it changes who waits
+for a read, never what is cached.
 
 Prints a table, or with --json one JSON row per policy and size:
   hit_rate           active bundles that were cached; late_hit_rate: in the second half of the tokens, past the cold
                      start (the hot set is loaded at start, the others begin with what the prompt left)
   on_demand_share    active bundles that were neither cached nor preloaded
-  management_ns      of the processor per active bundle, in visit, stage and settle
+  management_ns      of the processor per active bundle, in visit, stage and settle, and in moving quotas
 """
 
 import argparse
@@ -32,14 +33,18 @@ import numpy.typing as npt
 
 from benchmarks.belady import Belady
 from benchmarks.global_lru import GlobalLru
+from benchmarks.quota_mover import Moves, QuotaMover
+from benchmarks.quota_pools import pool_numbers
 from benchmarks.replayed_trace import ReplayedTrace, TableKey, load_trace, write_synthetic_trace
 from benchmarks.table_replay import TableReplay, Tally
 from tidemill.actors.arena.residency.cache_demand import TableCache, warn_of_small_caches
 from tidemill.actors.arena.residency.choose_policy import RESIDENCY_KINDS, ResidencyChoice, choose_part_policy
+from tidemill.actors.arena.residency.moving_quotas import RULES
 from tidemill.actors.arena.residency.policy import Ids, Index, ResidencyPolicy
 from tidemill.storage.errors import StorageError
 
-POLICIES = (*RESIDENCY_KINDS, "belady", "global-lru")
+ADAPTIVE = "lfu-adaptive"
+POLICIES = (*RESIDENCY_KINDS, ADAPTIVE, "belady", "global-lru")
 Popularity = dict[TableKey, npt.NDArray[np.int64]]
 
 
@@ -59,6 +64,8 @@ class Row:
     loaded_per_token: float
     management_ns: float
     management_ms_per_token: float
+    moving_ms_per_token: float  # of that, for quotas that move
+    quota_moved_per_token: float  # bundles
     below_demand: bool  # some cache holds less than one token's mean demand
     hit_rate_by_input: dict[str, float]
     model: str
@@ -77,16 +84,22 @@ def make_policy(
     count = trace.tables[table]
     if name == "belady":
         return Belady(count, trace.visits_of(table))
-    kind = next(kind for kind in RESIDENCY_KINDS if kind == name)
+    kind = next(kind for kind in RESIDENCY_KINDS if kind == ("lfu" if name == ADAPTIVE else name))
     uses = None if popularity is None else popularity[table]
     return choose_part_policy(ResidencyChoice(kind, window), count, quota, uses)
 
 
 def replay_tables(
-    trace: ReplayedTrace, policies: dict[TableKey, ResidencyPolicy], quotas: Mapping[TableKey, int], preload: str
+    trace: ReplayedTrace,
+    policies: Mapping[TableKey, ResidencyPolicy],
+    quotas: Mapping[TableKey, int],
+    preload: str,
+    moves: Moves | None = None,
 ) -> dict[TableKey, Tally]:
+    """`moves` None: quotas are fixed."""
     tables = trace.tables
     replays = {key: TableReplay(policy, tables[key], quotas[key]) for key, policy in policies.items()}
+    mover = None if moves is None else QuotaMover(replays, moves)
     if trace.header.prompt_positions:
         for table in replays.values():
             table.read_prompt()
@@ -95,6 +108,8 @@ def replay_tables(
         guess = used.get(TableKey(key.layer - 1, key.input)) if preload == "layer" else None
         replays[key].visit(active, guess, late=2 * number >= len(trace.visits))
         used[key] = active
+        if mover is not None:
+            mover.visited(key)
     return {key: table.close() for key, table in replays.items()}
 
 
@@ -125,7 +140,8 @@ def replay(
         table: make_policy(name, trace, table, arguments.window, popularity, quota) for table, quota in quotas.items()
     }
     label = f"window of {arguments.window}" if name == "window" else name
-    tallies = replay_tables(trace, policies, quotas, arguments.preload)
+    moves = Moves(pool_numbers(trace), RULES) if name == ADAPTIVE else None
+    tallies = replay_tables(trace, policies, quotas, arguments.preload, moves)
     return summarise(trace, label, share, arguments.preload, tallies)
 
 
@@ -134,7 +150,7 @@ def summarise(trace: ReplayedTrace, policy: str, share: float, preload: str, tal
         return sum(getattr(tallies[table], field) for table in tables)
 
     active, hits, preload_hits = max(1, total("active")), total("hits"), total("preload_hits")
-    tokens, busy_ns = max(1, trace.tokens), total("busy_ns")
+    tokens, busy_ns = max(1, trace.tokens), total("busy_ns") + total("moving_ns")
     by_input = {name: [table for table in tallies if table.input == name] for name in trace.header.inputs}
     return Row(
         policy=policy,
@@ -149,6 +165,8 @@ def summarise(trace: ReplayedTrace, policy: str, share: float, preload: str, tal
         loaded_per_token=(active - hits + total("wasted")) / tokens,
         management_ns=busy_ns / active,
         management_ms_per_token=busy_ns / tokens / 1e6,
+        moving_ms_per_token=total("moving_ns") / tokens / 1e6,
+        quota_moved_per_token=total("moved") / tokens,
         below_demand=warn_of_small_caches(caches_of(trace, share)) is not None,
         hit_rate_by_input={name: total("hits", of) / max(1, total("active", of)) for name, of in by_input.items()},
         model=trace.header.model,

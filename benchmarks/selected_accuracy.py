@@ -23,7 +23,7 @@ from tidemill.actors.compute.selection.operators import PolicyName
 from tidemill.actors.compute.selection.spec import SelectionSpec
 from tidemill.runtime.active_planning import Grounds, active_setting, plan_way
 from tidemill.runtime.cell_plan import CHUNK
-from tidemill.runtime.options import LAYOUT_OF, EngineOptions, choose_load_mode
+from tidemill.runtime.options import LAYOUT_OF, EngineOptions, choose_load_mode, choose_quotas
 from tidemill.runtime.planning.active_run import ActiveRun
 from tidemill.runtime.planning.constants import (
     CHOICE_S,
@@ -134,6 +134,7 @@ class SelectedBench:
             launcher="local",
             io_depth=self._setup.io_depth,
             selection=self.selection,
+            quotas=choose_quotas(None, "lfu", self.selection),  # as the run has them
             preload=self.preload,  # type: ignore[arg-type]  # run checks it, before anything is predicted
             preload_share=self._setup.preload_share,
         )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tidemill.actors.arena.residency.outcomes import Slots
 from tidemill.actors.arena.residency.policy import Ids, ResidencyPolicy
 from tidemill.actors.arena.residency.slot_stack import SlotStack
 from tidemill.actors.arena.residency.table_residency import TableResidency
@@ -23,6 +24,8 @@ class Tally:
     late_active: int = 0
     late_hits: int = 0
     busy_ns: int = 0
+    moved: int = 0  # bundles of quota, at ends of tokens
+    moving_ns: int = 0
 
     def add_hits(self, active: int, hits: int, *, late: bool) -> None:
         self.active += active
@@ -36,22 +39,22 @@ class TableReplay:
     """Its pool holds two visits' bundles beside the cached ones."""
 
     def __init__(self, policy: ResidencyPolicy, bundle_count: int, quota: int) -> None:
-        self._table = TableResidency(policy, bundle_count, quota)
+        self.residency = TableResidency(policy, bundle_count, quota)
         self._pool = SlotStack(0, 3 * bundle_count)
-        initial = self._table.initial()
-        self._table.place(initial, self._pool.take(initial.size))
+        initial = self.residency.initial()
+        self.residency.place(initial, self._pool.take(initial.size))
         self._all = np.arange(bundle_count, dtype=np.uint32)
         self.tally = Tally()
 
     def read_prompt(self) -> None:
         """A prompt uses every bundle and teaches the policy nothing, but what it loads may fill the cache."""
-        missing = self._table.visit(self._all, learns=False).missing
-        self._table.stage(missing, self._pool.take(missing.size))
-        self._pool.give_back(self._table.settle().freed)
+        missing = self.residency.visit(self._all, learns=False).missing
+        self.residency.stage(missing, self._pool.take(missing.size))
+        self._pool.give_back(self.residency.settle().freed)
 
     def visit(self, active: Ids, guess: Ids | None, *, late: bool) -> None:
         """`guess`: what was expected to be active; the absent ones of it are preloaded."""
-        table, pool = self._table, self._pool
+        table, pool = self.residency, self._pool
         before = table.counts.hits
         begun = time.thread_time_ns()
         if guess is not None:
@@ -63,12 +66,13 @@ class TableReplay:
         self.tally.busy_ns += time.thread_time_ns() - begun
         self.tally.add_hits(active.size, table.counts.hits - before, late=late)
 
-    def set_quota(self, quota: int) -> None:
-        self._pool.give_back(self._table.set_quota(quota).freed)
+    def give_up(self, slots: Slots) -> None:
+        """What a quota that moved away freed."""
+        self._pool.give_back(slots)
 
     def close(self) -> Tally:
-        self._table.validate()
-        counts, tally = self._table.counts, self.tally
+        self.residency.validate()
+        counts, tally = self.residency.counts, self.tally
         tally.preload_hits, tally.wasted = counts.preload_hits, counts.wasted
         tally.evicted, tally.admitted = counts.evicted, counts.admitted
         return tally

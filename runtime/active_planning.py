@@ -57,7 +57,7 @@ def active_setting(options: EngineOptions, grounds: Grounds) -> ActiveSetting:
         rates=grounds.rates,
         shape=grounds.shape,
         selections=None if options.selection is None else _selections(options.model, options.selection, grounds.trace),
-        residency=ResidencyChoice(options.residency),
+        residency=ResidencyChoice(options.residency, quotas=options.quotas),
         preload_share=0.0 if options.preload == "none" else options.preload_share,
         choices=ReadChoices(np.ones(1), np.ones(1), max_bytes=1 << 20),
     )

@@ -56,7 +56,7 @@ def plan_cell(
         arena=ArenaConfig(
             plan=ledger.arena,
             tickets=tickets,
-            residency=ResidencyChoice(options.residency),
+            residency=ResidencyChoice(options.residency, quotas=options.quotas),
             popularity=popularity,
             gate=None if options.preload == "none" else plan_gate(manifest, reader),
         ),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from tidemill.actors.arena.residency.choose_policy import ResidencyKind
+from tidemill.actors.arena.residency.choose_policy import QuotaKind, ResidencyKind
 from tidemill.actors.compute.selection.spec import SelectionSpec
 from tidemill.actors.messages import Sampling
 from tidemill.actors.predictor.config import PreloadKind
@@ -14,7 +14,14 @@ from tidemill.runtime.engine import Engine
 from tidemill.runtime.events import StatusText
 from tidemill.runtime.generation import Generation, Request, TextGenerated
 from tidemill.runtime.memory import available_bytes
-from tidemill.runtime.options import EngineOptions, LauncherName, check_options, choose_load_mode, default_threads
+from tidemill.runtime.options import (
+    EngineOptions,
+    LauncherName,
+    check_options,
+    choose_load_mode,
+    choose_quotas,
+    default_threads,
+)
 from tidemill.runtime.sizes import parse_size
 from tidemill.runtime.text.chat_template import ChatTemplate
 from tidemill.runtime.text.tokenizer import TextTokenizer
@@ -51,6 +58,7 @@ class LLM:
         io_depth: int = DEFAULT_IO_DEPTH,
         selection: SelectionSpec | None = None,
         residency: ResidencyKind = "lfu",
+        quotas: QuotaKind | None = None,
         hot_set: Path | None = None,
         preload: PreloadKind = "none",
         preload_share: float = 0.5,
@@ -65,7 +73,8 @@ class LLM:
         for none);
         `arena` fixes the arena's size instead of taking what the ceiling leaves; `context` is in tokens (2048, or the
         model's). `selection` is lossy: decoded tokens are computed with a part of the weights, which `residency` keeps
-        (`hot-set` by the trace `hot_set`) and `preload` reads ahead; `traces` has events tell which part that was.
+        (`hot-set` by the trace `hot_set`; `quotas` fixed or adaptive, None: what suits it) and `preload` reads ahead;
+        `traces` has events tell which part that was.
         `draft` proposes tokens that are checked several at a time: "auto", "none", "ngram", "planes" or "model:NAME",
         `draft_length` of them or as many as pay; the text is the same.
         Raises ValueError for bad values, CeilingTooSmallError, StorageError, ActorDiedError.
@@ -83,6 +92,7 @@ class LLM:
             io_depth=io_depth,
             selection=selection,
             residency=residency,
+            quotas=choose_quotas(quotas, residency, selection),
             hot_set=hot_set,
             preload=preload,
             preload_share=preload_share,

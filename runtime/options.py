@@ -7,7 +7,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from tidemill.actors.arena.residency.choose_policy import RESIDENCY_KINDS, ResidencyKind
+from tidemill.actors.arena.residency.choose_policy import (
+    ADAPTIVE_KINDS,
+    QUOTA_KINDS,
+    RESIDENCY_KINDS,
+    QuotaKind,
+    ResidencyKind,
+)
 from tidemill.actors.compute.selection.operators import PolicyName
 from tidemill.actors.compute.selection.spec import SelectionSpec
 from tidemill.actors.predictor.config import PRELOAD_KINDS, PreloadKind
@@ -47,6 +53,7 @@ class EngineOptions:
     io_depth: int
     selection: SelectionSpec | None = None  # lossy: what decoded positions are computed with
     residency: ResidencyKind = "lfu"  # of single bundles
+    quotas: QuotaKind = "fixed"  # adaptive: layers may give room to one another while a sequence is decoded
     hot_set: Path | None = None  # a trace of other text: what residency `hot-set` keeps
     preload: PreloadKind = "none"  # of the next layer group
     preload_share: float = 0.5  # of the channels that an input is computed with
@@ -61,6 +68,13 @@ def choose_load_mode(wanted: LoadMode | Literal["auto"]) -> LoadMode:
     if wanted != "auto":
         return wanted
     return "staged" if is_shared_memory_scattered() else "direct"
+
+
+def choose_quotas(wanted: QuotaKind | None, residency: ResidencyKind, selection: SelectionSpec | None) -> QuotaKind:
+    """None: adaptive where residency counts uses of a selection (docs/decisions/0013)."""
+    if wanted is not None:
+        return wanted
+    return "adaptive" if selection is not None and residency in ADAPTIVE_KINDS else "fixed"
 
 
 def default_threads() -> int:
@@ -87,6 +101,7 @@ def check_options(options: EngineOptions, *, explicit_context: bool) -> EngineOp
         ("load_mode", options.load_mode, options.load_mode in LOAD_MODES, f"auto, {', '.join(LOAD_MODES)}"),
         ("launcher", options.launcher, options.launcher in ("local", "in-process"), "local or in-process"),
         ("residency", options.residency, options.residency in RESIDENCY_KINDS, ", ".join(RESIDENCY_KINDS)),
+        ("quotas", options.quotas, options.quotas in QUOTA_KINDS, ", ".join(QUOTA_KINDS)),
         ("preload", options.preload, options.preload in PRELOAD_KINDS, ", ".join(PRELOAD_KINDS)),
         ("preload_share", options.preload_share, 0 < options.preload_share <= 1, "more than 0, at most 1"),
         ("ram", options.ram_bytes, options.ram_bytes is None or options.ram_bytes > 0, "more than 0 bytes"),
@@ -107,6 +122,11 @@ def _check_lossy(options: EngineOptions, layout: ModelLayout) -> None:
     if options.residency != "lfu" and policy is None:
         raise ValueError(
             f"residency is {options.residency}, which needs a selection: without one nothing is cached by it"
+        )
+    if options.quotas == "adaptive" and (policy is None or options.residency not in ADAPTIVE_KINDS):
+        raise ValueError(
+            "quotas are adaptive, which needs a selection and a residency that counts uses: --residency "
+            f"{', '.join(ADAPTIVE_KINDS)}, got {options.residency} and the selection {policy or 'none'}"
         )
     if (options.residency == "hot-set") != (options.hot_set is not None):
         raise ValueError(

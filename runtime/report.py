@@ -24,6 +24,7 @@ class BundleReport:
     preload_wasted_bytes: int  # and not used
     preload_cancelled_bytes: int  # given up before they were read
     preload_tokens: int  # tokens during which preloading was allowed to go on: it is stopped where it loses time
+    quota_moved: int  # bundles that one layer may keep more because another keeps fewer
     cached_share: float  # of all bundles' bytes, what the arena may keep
     computed_share: Mapping[str, float] | None  # of each operator's weights, what decoded tokens computed with
     computed_weight_share: float | None  # of all operators' together
@@ -103,6 +104,7 @@ def _bundles_of(cell: Cell) -> BundleReport:
         preload_wasted_bytes=int(counters[Counter.PRELOAD_WASTED_BYTES]),
         preload_cancelled_bytes=int(counters[Counter.PRELOAD_CANCELLED_BYTES]),
         preload_tokens=int(counters[Counter.PRELOAD_TOKENS]),
+        quota_moved=int(counters[Counter.QUOTA_MOVED]),
         cached_share=cell.ledger.arena.bundles.cached_share,
         computed_share=computed,
         computed_weight_share=None if computed is None else _weigh(computed, cell.manifest.decoder),

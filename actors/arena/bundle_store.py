@@ -5,13 +5,14 @@ sends nothing itself: what to send is in its answers.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from tidemill.actors.arena.bundle_reads import Failure, Gather, Placed, SpeculatedBytes, VisitReads
 from tidemill.actors.arena.cached_layers import COUNTS, CachedLayers, Uses
+from tidemill.actors.arena.open_visit import OpenVisit
 from tidemill.actors.arena.pool_slots import PoolSlots
+from tidemill.actors.arena.quota_moves import QuotaMoves
 from tidemill.actors.arena.residency.choose_policy import ResidencyChoice
 from tidemill.actors.arena.residency.outcomes import ResidencyCounts, Slots
 from tidemill.actors.arena.residency.policy import Ids
@@ -21,14 +22,6 @@ from tidemill.storage.bundle_plan import BundlePlan
 TICKET_BUNDLES = 4096
 FIRST_TICKET = 1 << 31  # tickets travel as u32; those below are the arena's own
 NO_BUNDLES: Ids = np.empty(0, np.uint32)
-
-
-class _Visit(NamedTuple):
-    request: int
-    table: CachedLayers
-    place: int
-    slots: Slots
-    waits_for: set[int]  # tickets
 
 
 class BundleStore:
@@ -51,11 +44,12 @@ class BundleStore:
             )
             for i, pool in enumerate(plan.pools)
         ]
+        self.quota_moves = QuotaMoves(self._tables.values(), self._pools, choice.quotas)
         self._slot_bytes = [pool.slot_bytes for pool in plan.pools]
         self._outstanding: dict[int, Gather] = {}
         self._early: set[int] = set()  # of these tickets: those that no visit has asked for
         self._next_ticket = FIRST_TICKET
-        self._visit: _Visit | None = None
+        self._visit: OpenVisit | None = None
         self._staged: dict[tuple[int, int], int] = {}  # (table, place) -> speculated slots, until its visit ends
         self._given_up: dict[int, int] = {}  # ticket that was cancelled for a visit -> bytes nobody waits for
         self._counts = np.zeros(COUNTS, np.int64)
@@ -96,7 +90,7 @@ class BundleStore:
             wanted.sort()
             gathers += self._gathers(table, wanted, self._slots_of(table, wanted), demand=True)
         waits_for = pool.tickets_of(slots)
-        self._visit = _Visit(request, table, place, slots, waits_for)
+        self._visit = OpenVisit(request, table, place, slots, waits_for, learns)
         early = [self._outstanding[ticket] for ticket in self._early if self._outstanding[ticket].table == table_id]
         promoted = [self._promote(gather) for gather in early if gather.ticket in waits_for]
         idle = [gather for gather in early if gather.ticket not in waits_for]
@@ -117,6 +111,8 @@ class BundleStore:
         pool.free(table.parts[visit.place].settle().freed)
         self._take_counts(table, visit.place)
         pool.speculation_left += self._staged.pop((table.id, visit.place), 0)
+        if visit.learns:
+            self.quota_moves.settled(table.id, visit.place)
 
     def _take_counts(self, table: CachedLayers, place: int) -> None:
         new = table.take_counts(place)
@@ -231,6 +227,7 @@ class BundleStore:
     def new_sequence(self) -> None:
         for part in self._parts():
             part.new_sequence()
+        self.quota_moves.new_sequence()
 
     def abandon(self) -> list[int]:
         """Give up the visit and all speculation; returns the tickets that are still out, to be cancelled."""
@@ -259,8 +256,10 @@ class BundleStore:
         """Raises AssertionError when pools and residencies disagree. Tests call it after every message."""
         for part in self._parts():
             part.validate()
-        for pool in self._pools:
+        for number, pool in enumerate(self._pools):
             pool.stack.validate()
+            parts = (part for table in self._tables.values() if table.pool == number for part in table.parts)
+            assert sum(part.quota for part in parts) == pool.quotas, "quotas were made or lost"
         in_flight = sum(self._bytes_of(gather) for ticket, gather in self._outstanding.items() if ticket in self._early)
         assert in_flight == self.speculated_in_flight_bytes, "speculation in flight is miscounted"
 

@@ -132,6 +132,7 @@ class BundleVisits:
         self._counters[Counter.BUNDLE_HITS] = counts.hits
         self._counters[Counter.BUNDLE_PRELOAD_HITS] = counts.preload_hits
         self._counters[Counter.BUNDLES_WASTED] = counts.wasted
+        self._counters[Counter.QUOTA_MOVED] = self._store.quota_moves.moved_bundles
         speculated = self._store.speculated
         self._counters[Counter.PRELOAD_USEFUL_BYTES] = speculated.useful
         self._counters[Counter.PRELOAD_WASTED_BYTES] = speculated.wasted

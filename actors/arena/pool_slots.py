@@ -18,6 +18,7 @@ class PoolSlots:
 
     def __init__(self, slots: int, reserve: int, quotas: int) -> None:
         self.stack = SlotStack(0, slots)
+        self.quotas = quotas  # of all layers of the pool's tables; it may move between them
         self.speculation_left = max(0, slots - quotas - reserve)
         self.ticket_of: npt.NDArray[np.int64] = np.full(slots, NO_TICKET, np.int64)
         self._given_up = np.zeros(slots, np.bool_)

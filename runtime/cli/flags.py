@@ -188,6 +188,7 @@ class Opening(NamedTuple):
     io_depth: int
     selection: SelectionSpec | None = None
     residency: str = "lfu"
+    quotas: str | None = None
     preload: str = "none"
     preload_share: float = 0.5
     traces: bool = False

@@ -67,6 +67,7 @@ def run(
     allocation: selection_flags.AllocationFlag = selection_flags.AllocationChoice.greedy,
     min_quality: selection_flags.MinQuality = None,
     residency: selection_flags.Residency = selection_flags.ResidencyChoiceFlag.lfu,
+    quotas: selection_flags.Quotas = None,
     hot_set: selection_flags.HotSet = None,
     preload: selection_flags.Preload = selection_flags.PreloadChoice.none,
     preload_share: selection_flags.PreloadShare = None,
@@ -88,7 +89,8 @@ def run(
         selection_flags.check_searched(preload.value, arena)
     opening = flags.Opening(
         model, ram, arena, context, threads, load_mode.value, launcher.value, io_depth,
-        selection, residency.value, preload.value, selection_flags.parse_preload_share(preload.value, preload_share),
+        selection, residency.value, quotas.value if quotas else None,
+        preload.value, selection_flags.parse_preload_share(preload.value, preload_share),
         is_sparsity_searched=found is None, worst_ratio=min_quality,
         hot_set=hot_set, draft=draft, draft_length=draft_length,
     )  # fmt: skip
@@ -124,6 +126,7 @@ def chat(
     allocation: selection_flags.AllocationFlag = selection_flags.AllocationChoice.greedy,
     min_quality: selection_flags.MinQuality = None,
     residency: selection_flags.Residency = selection_flags.ResidencyChoiceFlag.lfu,
+    quotas: selection_flags.Quotas = None,
     hot_set: selection_flags.HotSet = None,
     preload: selection_flags.Preload = selection_flags.PreloadChoice.none,
     preload_share: selection_flags.PreloadShare = None,
@@ -143,7 +146,8 @@ def chat(
         selection_flags.check_searched(preload.value, arena)
     opening = flags.Opening(
         model, ram, arena, context, threads, load_mode.value, launcher.value, io_depth,
-        selection, residency.value, preload.value, selection_flags.parse_preload_share(preload.value, preload_share),
+        selection, residency.value, quotas.value if quotas else None,
+        preload.value, selection_flags.parse_preload_share(preload.value, preload_share),
         is_sparsity_searched=found is None, worst_ratio=min_quality,
         hot_set=hot_set, draft=draft, draft_length=draft_length,
     )  # fmt: skip

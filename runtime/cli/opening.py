@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
-from tidemill.actors.arena.residency.choose_policy import ResidencyKind
+from tidemill.actors.arena.residency.choose_policy import QuotaKind, ResidencyKind
 from tidemill.actors.compute.selection.spec import SelectionSpec
 from tidemill.actors.predictor.config import PreloadKind
 from tidemill.runtime.active_planning import active_shares, small_cache_warning
@@ -35,6 +35,7 @@ def open_model(opening: Opening, directory: Path, *, context: int | None, quiet:
         io_depth=opening.io_depth,
         selection=opening.selection,
         residency=cast(ResidencyKind, opening.residency),
+        quotas=cast(QuotaKind | None, opening.quotas),
         preload=cast(PreloadKind, opening.preload),
         preload_share=opening.preload_share,
         traces=opening.traces,

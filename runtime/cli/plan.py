@@ -9,7 +9,7 @@ from typing import cast
 import msgspec
 import typer
 
-from tidemill.actors.arena.residency.choose_policy import ResidencyKind
+from tidemill.actors.arena.residency.choose_policy import QuotaKind, ResidencyKind
 from tidemill.actors.compute.selection.spec import SelectionSpec
 from tidemill.actors.predictor.config import PreloadKind
 from tidemill.runtime.catalog import resolve_model
@@ -22,7 +22,13 @@ from tidemill.runtime.cli.plan_view import show_plan
 from tidemill.runtime.draft_options import DraftOptions
 from tidemill.runtime.llm import AUTO_SHARE, DEFAULT_CONTEXT
 from tidemill.runtime.memory import available_bytes
-from tidemill.runtime.options import EngineOptions, check_options, choose_load_mode, default_threads
+from tidemill.runtime.options import (
+    EngineOptions,
+    check_options,
+    choose_load_mode,
+    choose_quotas,
+    default_threads,
+)
 from tidemill.runtime.planning.prediction import RunShape
 from tidemill.runtime.planning.run_plan import RunPlan, locked_bytes, plan_run
 from tidemill.runtime.sizes import parse_size
@@ -44,6 +50,7 @@ class PlanFlags:
     is_sparsity_searched: bool = False
     worst_ratio: float | None = None
     residency: str = "lfu"
+    quotas: str | None = None
     preload: str = "none"
     preload_share: float = 0.5
     trace: Path | None = None
@@ -94,6 +101,9 @@ def _options(flags: PlanFlags, directory: Path, draft: DraftOptions) -> EngineOp
         io_depth=flags.io_depth,
         selection=flags.selection,
         residency=cast(ResidencyKind, flags.residency),
+        quotas=choose_quotas(
+            cast(QuotaKind | None, flags.quotas), cast(ResidencyKind, flags.residency), flags.selection
+        ),
         preload=cast(PreloadKind, flags.preload),
         preload_share=flags.preload_share,
         draft=draft,

@@ -51,7 +51,7 @@ def _report(options: EngineOptions, basis: Basis, grounds: Grounds, flags: Activ
     exact_s = None
     assumptions = [*basis.assumptions]
     if options.selection is not None:
-        exact = replace(options, selection=None, residency="lfu", preload="none")
+        exact = replace(options, selection=None, residency="lfu", quotas="fixed", preload="none")
         exact_s = plan_way(exact, grounds).prediction.decode_s_per_token
         if grounds.trace is None:
             assumptions.append(f"{StatedSelections.told}; a trace of your own text: --trace FILE")
@@ -83,6 +83,7 @@ def _to_json(report: ActiveReport, basis: Basis) -> dict[str, object]:
         "selection": None if options.selection is None else options.selection.name,
         "sparsity": None if options.selection is None else options.selection.sparsity,
         "residency": options.residency,
+        "quotas": options.quotas,
         "preload": options.preload,
         "preload_share": options.preload_share if options.preload != "none" else None,
         "why": report.why or None,

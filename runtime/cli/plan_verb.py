@@ -34,6 +34,7 @@ def plan(
         ),
     ] = None,
     residency: selection_flags.Residency = selection_flags.ResidencyChoiceFlag.lfu,
+    quotas: selection_flags.Quotas = None,
     preload: selection_flags.Preload = selection_flags.PreloadChoice.none,
     preload_share: selection_flags.PreloadShare = None,
     trace: Annotated[
@@ -77,6 +78,7 @@ def plan(
             is_sparsity_searched=found is None,
             worst_ratio=min_quality,
             residency=residency.value,
+            quotas=quotas.value if quotas else None,
             preload=preload.value,
             preload_share=selection_flags.parse_preload_share(preload.value, preload_share),
             trace=trace,

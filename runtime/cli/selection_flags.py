@@ -84,6 +84,11 @@ class ResidencyChoiceFlag(StrEnum):
     none = "none"
 
 
+class QuotasChoice(StrEnum):
+    adaptive = "adaptive"
+    fixed = "fixed"
+
+
 class PreloadChoice(StrEnum):
     none = "none"
     scaled = "scaled"
@@ -100,6 +105,15 @@ Residency = Annotated[
         envvar="TIDEMILL_RESIDENCY",
         help="With --select: which weights stay in DRAM: those that this text used most (lfu), last (lru), or lately "
         "(window), or what other text used most (hot-set).",
+    ),
+]
+Quotas = Annotated[
+    QuotasChoice | None,
+    typer.Option(
+        "--quotas",
+        envvar="TIDEMILL_QUOTAS",
+        help="With --residency lfu: adaptive (unless told otherwise) moves room in DRAM to the layers that use it most "
+        "while a text is decoded; fixed leaves each the same share.",
     ),
 ]
 HotSet = Annotated[

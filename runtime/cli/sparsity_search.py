@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal, cast
 
-from tidemill.actors.arena.residency.choose_policy import ResidencyKind
+from tidemill.actors.arena.residency.choose_policy import QuotaKind, ResidencyKind
 from tidemill.runtime.active_planning import Grounds, options_of, search_ways
 from tidemill.runtime.cell_plan import CHUNK
 from tidemill.runtime.cli.flags import Opening
@@ -11,7 +11,13 @@ from tidemill.runtime.cli.plan_basis import find_basis
 from tidemill.runtime.cli.progress import stderr_console
 from tidemill.runtime.llm import AUTO_SHARE, DEFAULT_CONTEXT
 from tidemill.runtime.memory import available_bytes
-from tidemill.runtime.options import EngineOptions, check_options, choose_load_mode, default_threads
+from tidemill.runtime.options import (
+    EngineOptions,
+    check_options,
+    choose_load_mode,
+    choose_quotas,
+    default_threads,
+)
 from tidemill.runtime.planning.prediction import RunShape
 from tidemill.runtime.sizes import parse_size
 from tidemill.storage.devices.device import LoadMode
@@ -61,5 +67,8 @@ def _options(opening: Opening, directory: Path, context: int | None) -> EngineOp
         io_depth=opening.io_depth,
         selection=opening.selection,
         residency=cast(ResidencyKind, opening.residency),
+        quotas=choose_quotas(
+            cast(QuotaKind | None, opening.quotas), cast(ResidencyKind, opening.residency), opening.selection
+        ),
     )
     return check_options(options, explicit_context=context is not None)

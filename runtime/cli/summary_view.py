@@ -71,9 +71,11 @@ def _drafts(d: DraftSummary) -> str:
 def _bundles(b: BundleReport) -> str:
     if not b.used:
         return f"none selected; {b.cached_share:.0%} of them may stay in the arena"
+    moved = f", {b.quota_moved} of them moved between layers" if b.quota_moved else ""
     return (
         f"{b.used} used: {b.hits / b.used:.1%} cached, {b.preload_hits / b.used:.1%} read ahead, "
-        f"{b.demanded / b.used:.1%} on demand; {b.wasted} read ahead in vain; {b.cached_share:.0%} of all may stay"
+        f"{b.demanded / b.used:.1%} on demand; {b.wasted} read ahead in vain; {b.cached_share:.0%} of all may "
+        f"stay{moved}"
     )
 
 

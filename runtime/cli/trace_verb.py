@@ -34,6 +34,7 @@ def trace(
     operators: selection_flags.Operators = "",
     allocation: selection_flags.AllocationFlag = selection_flags.AllocationChoice.greedy,
     residency: selection_flags.Residency = selection_flags.ResidencyChoiceFlag.lfu,
+    quotas: selection_flags.Quotas = None,
     hot_set: selection_flags.HotSet = None,
     preload: selection_flags.Preload = selection_flags.PreloadChoice.none,
     preload_share: selection_flags.PreloadShare = None,
@@ -48,7 +49,8 @@ def trace(
     )
     opening = flags.Opening(
         model, ram, arena, context, threads, load_mode.value, launcher.value, io_depth,
-        selection, residency.value, preload.value, selection_flags.parse_preload_share(preload.value, preload_share),
+        selection, residency.value, quotas.value if quotas else None,
+        preload.value, selection_flags.parse_preload_share(preload.value, preload_share),
         traces=True,
         hot_set=hot_set,
     )  # fmt: skip

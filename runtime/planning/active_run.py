@@ -9,7 +9,7 @@ from tidemill.actors.arena.residency.choose_policy import ResidencyChoice
 from tidemill.actors.compute.selection.operators import InputKind
 from tidemill.runtime.ledger import Demands, Ledger, plan_ledger
 from tidemill.runtime.planning.active import ActivePrediction, DenseWork, gather_rates, predict_active
-from tidemill.runtime.planning.bundle_replay import Preloading, Reads, Replay, TableUse, replay_bundles, spare_slots
+from tidemill.runtime.planning.bundle_replay import Reads, Replay, TableUse, replay_bundles, spare_slots
 from tidemill.runtime.planning.constants import (
     COLD_START_S,
     LAYER_OVERHEAD_S,
@@ -19,6 +19,7 @@ from tidemill.runtime.planning.constants import (
 )
 from tidemill.runtime.planning.interpolation import request_seconds
 from tidemill.runtime.planning.prediction import RunShape, io_seconds, kernel_seconds, prompt_seconds, scaled_rates
+from tidemill.runtime.planning.preloading import Preloading
 from tidemill.runtime.planning.rates import MachineRates
 from tidemill.runtime.planning.run_plan import ceiling_range, spread_ceilings
 from tidemill.runtime.planning.selections import Selections, StatedSelections

@@ -7,12 +7,13 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from tidemill.actors.arena.residency.choose_policy import ResidencyChoice, choose_policy
+from tidemill.actors.arena.residency.moving_quotas import RULES, MovingQuotas
 from tidemill.actors.arena.residency.policy import Ids
 from tidemill.actors.arena.residency.table_residency import TableResidency
 from tidemill.actors.compute.selection.operators import InputKind
+from tidemill.runtime.planning.preloading import NOTHING, Bundles, Preloading
 from tidemill.runtime.planning.rates import GatherRates
 from tidemill.runtime.planning.selections import Selections
 from tidemill.storage.bundle_places import BundlePlaces
@@ -21,8 +22,6 @@ from tidemill.storage.ids import TableId
 from tidemill.storage.manifest import Manifest, Role
 from tidemill.storage.read_choices import DEARER, ReadChoices
 
-Bundles = npt.NDArray[np.int64]
-NOTHING: Bundles = np.zeros(0, np.int64)
 KIND_OF: Mapping[Role, InputKind] = MappingProxyType(
     {
         "attn_qkv": "qkv",
@@ -87,15 +86,6 @@ class TableUse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preloading:
-    """`skill` by kind of input: the correlation of what is predicted with what the token scores. `share`: of the active
-    channels, how many are preloaded."""
-
-    share: float
-    skill: Mapping[InputKind, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
     """What is replayed. `learns` False: a dense step, which teaches residency nothing."""
 
@@ -114,22 +104,31 @@ def replay_bundles(replay: Replay) -> tuple[TableUse, ...]:
     by_role: dict[Role, list[CachedTable]] = {}
     for cached in replay.plan.tables:
         by_role.setdefault(replay.manifest.tables[cached.table].role, []).append(cached)
-    return tuple(_use_of(replay, role, tables) for role, tables in by_role.items())
+    chosen = {role: _choose(tables) for role, tables in by_role.items()}
+    samples = _sample(replay, [cached for tables in chosen.values() for cached in tables])
+    return tuple(
+        _use_of(replay, role, tables, [samples[cached.table] for cached in chosen[role]])
+        for role, tables in by_role.items()
+    )
 
 
-def _use_of(replay: Replay, role: Role, tables: Sequence[CachedTable]) -> TableUse:
+def _choose(tables: Sequence[CachedTable]) -> Sequence[CachedTable]:
+    """Those of a role that are replayed, of all that are not kept whole."""
+    open_tables = [cached for cached in tables if cached.quotas[0] < cached.channels]
+    chosen = {len(open_tables) * (i + 1) // (LAYERS + 1) for i in range(LAYERS)} if open_tables else set()
+    return [open_tables[i] for i in sorted(chosen)]
+
+
+def _use_of(replay: Replay, role: Role, tables: Sequence[CachedTable], samples: Sequence["_Sample"]) -> TableUse:
     manifest = replay.manifest
     table = manifest.tables[tables[0].table]
-    open_tables = [cached for cached in tables if cached.quotas[0] < cached.channels]
     visits = sum(len(cached.quotas) for cached in tables)
-    missing_visits = sum(len(cached.quotas) for cached in open_tables)
+    missing_visits = sum(len(cached.quotas) for cached in tables if cached.quotas[0] < cached.channels)
     shares = [
         replay.selections.share(KIND_OF[role], manifest.tables[cached.table].layer, cached.channels)
         for cached in tables
     ]
     active = visits * float(np.mean(shares)) * table.channel_count
-    chosen = {len(open_tables) * (i + 1) // (LAYERS + 1) for i in range(LAYERS)} if open_tables else set()
-    samples = [_sample(replay, open_tables[i]) for i in sorted(chosen)]
     missing, demand, planned, left = 0.0, Reads(), Reads(), Reads()
     for sample in samples:
         times = missing_visits / len(samples)
@@ -162,43 +161,40 @@ class _Sample(NamedTuple):
     left: Reads
 
 
-def _sample(replay: Replay, cached: CachedTable) -> _Sample:
-    missing, demand, _ = _play(replay, cached, None)
+def _sample(replay: Replay, tables: Sequence[CachedTable]) -> Mapping[int, _Sample]:
+    """By table."""
+    tables = sorted(tables, key=lambda cached: cached.table)  # in the order in which a token visits them
+    alone = _play(replay, tables, None)
     if replay.preloading is None:
-        return _Sample(missing, demand, Reads(), demand)
-    _, left, planned = _play(replay, cached, replay.preloading)
-    return _Sample(missing, demand, planned, left)
+        return {table: _Sample(missing, demand, Reads(), demand) for table, (missing, demand, _) in alone.items()}
+    ahead = _play(replay, tables, replay.preloading)
+    return {
+        table: _Sample(missing, demand, planned=ahead[table][2], left=ahead[table][1])
+        for table, (missing, demand, _) in alone.items()
+    }
 
 
-def _play(replay: Replay, cached: CachedTable, preloading: Preloading | None) -> tuple[float, Reads, Reads]:
-    """The visits of a table's layers, token after token after a prompt that used everything: per visit, (bundles that
-    residency lacks, reads on demand, preloads)."""
-    group = _Group(replay, cached)
-    group.read_prompt()
-    tokens = min(len(visits) for visits in group.visits)
+def _play(
+    replay: Replay, tables: Sequence[CachedTable], preloading: Preloading | None
+) -> Mapping[int, tuple[float, Reads, Reads]]:
+    """Token after token after a prompt that used everything, by table: of a visit, (bundles that residency lacks, reads
+    on demand, preloads). Quotas move between these tables as those of a run do between all."""
+    groups = [_Group(replay, cached) for cached in tables]
+    parts = [(group, place) for group in groups for place in range(group.layers)]
+    moving = None
+    if replay.learns and replay.residency.quotas == "adaptive":
+        moving = MovingQuotas([group.parts[place] for group, place in parts], [g.pool for g, _ in parts], RULES)
+    for group in groups:
+        group.read_prompt()
+    tokens = min((len(visits) for group in groups for visits in group.visits), default=0)
     planned_from = tokens - min(PLANNED_TOKENS, tokens)
-    lacking, wanted = 0.0, 0.0
-    demand, planned = Reads(), Reads()
+    counted_from = min(WARM_TOKENS, planned_from)
     for token in range(tokens):
-        for place in range(group.layers):
-            early = group.preload(token, place, preloading) if preloading is not None else NOTHING
-            missing, demanded, bundles = group.visit(token, place)
-            if token >= min(WARM_TOKENS, planned_from):
-                lacking += missing.size
-                wanted += demanded
-            if token >= planned_from:
-                demand = demand.plus(replace(group.reads(bundles), bundles=float(demanded)))
-                planned = planned.plus(group.reads(early), 1 / group.layers)
-    counted = (tokens - min(WARM_TOKENS, planned_from)) * group.layers
-    of_planned = 1 / (tokens - planned_from) / group.layers
-    scale = wanted / counted / demand.bundles if demand.bundles else 0.0
-    useful = Reads().plus(demand, scale)
-    size = group.places.bundle_bytes
-    return (
-        lacking / counted,
-        replace(useful, useful_bytes=useful.bundles * size),
-        Reads().plus(planned, of_planned),
-    )
+        for number, (group, place) in enumerate(parts):
+            group.play(token, place, preloading, counts=token >= counted_from, plans=token >= planned_from)
+            if moving is not None:
+                moving.settled(number)
+    return {group.table: group.told(tokens - counted_from, tokens - planned_from) for group in groups}
 
 
 class _Group:
@@ -207,6 +203,7 @@ class _Group:
 
     def __init__(self, replay: Replay, cached: CachedTable) -> None:
         table = replay.manifest.tables[cached.table]
+        self.table, self.pool = cached.table, cached.pool
         self.kind = KIND_OF[table.role]
         self.layers, self.channels = len(cached.quotas), cached.channels
         self.places = BundlePlaces(replay.manifest, TableId(cached.table))
@@ -215,7 +212,7 @@ class _Group:
             for place in range(self.layers)
         ]
         self._replay = replay
-        self._parts = [
+        self.parts = [
             TableResidency(choose_policy(replay.residency, cached.channels), cached.channels, quota)
             for quota in cached.quotas
         ]
@@ -223,19 +220,42 @@ class _Group:
         self._room = spare_slots(replay.plan, cached.pool)
         self._everything = np.arange(cached.channels, dtype=np.uint32)
         self._rng = np.random.default_rng([1, table.layer, cached.channels])
+        self._lacking = self._wanted = 0
+        self._demand, self._planned = Reads(), Reads()
 
     def read_prompt(self) -> None:
-        for part in self._parts:
+        for part in self.parts:
             _settle(part, part.visit(self._everything, learns=False).missing)
+
+    def play(self, token: int, place: int, preloading: Preloading | None, *, counts: bool, plans: bool) -> None:
+        early = self.preload(token, place, preloading) if preloading is not None else NOTHING
+        missing, demanded, bundles = self.visit(token, place)
+        if counts:
+            self._lacking += missing.size
+            self._wanted += demanded
+        if plans:
+            self._demand = self._demand.plus(replace(self.reads(bundles), bundles=float(demanded)))
+            self._planned = self._planned.plus(self.reads(early), 1 / self.layers)
+
+    def told(self, counted: int, planned: int) -> tuple[float, Reads, Reads]:
+        """Of so many tokens that were counted, and so many whose reads were planned: see `_play`."""
+        visits = counted * self.layers
+        scale = self._wanted / visits / self._demand.bundles if self._demand.bundles else 0.0
+        demand = Reads().plus(self._demand, scale)
+        return (
+            self._lacking / visits,
+            replace(demand, useful_bytes=demand.bundles * self.places.bundle_bytes),
+            Reads().plus(self._planned, 1 / planned / self.layers),
+        )
 
     def visit(self, token: int, place: int) -> tuple[Ids, int, Bundles]:
         """(what residency lacks, how much of that was not staged, bundles that are read)"""
-        part = self._parts[place]
+        part = self.parts[place]
         missing = part.visit(self.visits[place][token], learns=self._replay.learns).missing
         demanded = missing[~self._staged[place][missing]].astype(np.int64)
         bundles = [demanded * self.layers + place]
         for later in range(place + 1, self.layers):
-            lacking = (self._parts[later].slots_of(demanded.astype(np.uint32)) < 0) & ~self._staged[later][demanded]
+            lacking = (self.parts[later].slots_of(demanded.astype(np.uint32)) < 0) & ~self._staged[later][demanded]
             beside = demanded[lacking][: self._room]
             self._staged[later][beside] = True
             self._room -= beside.size
@@ -247,8 +267,8 @@ class _Group:
 
     def preload(self, token: int, place: int, preloading: Preloading) -> Bundles:
         """The bundles of every layer of the group that are guessed of one's visit, and lacked by it."""
-        guess = _guess(preloading, self.kind, self.visits[place][token], self.channels, self._rng)
-        lacking = (self._parts[place].slots_of(guess.astype(np.uint32)) < 0) & ~self._staged[place][guess]
+        guess = preloading.guess(self.kind, self.visits[place][token], self.channels, self._rng)
+        lacking = (self.parts[place].slots_of(guess.astype(np.uint32)) < 0) & ~self._staged[place][guess]
         early = guess[lacking][: max(0, self._room)]
         self._staged[place][early] = True
         self._room -= early.size
@@ -277,26 +297,3 @@ def spare_slots(plan: BundlePlan, pool: int) -> int:
 def _settle(part: TableResidency, missing: Ids) -> None:
     part.stage(missing, np.zeros(missing.size, np.int32))
     part.settle()
-
-
-def _guess(
-    preloading: Preloading, kind: InputKind, active: Ids, channels: int, rng: np.random.Generator
-) -> npt.NDArray[np.int64]:
-    """Channels that a predictor of that skill would choose where `active` are the right ones, rising.
-
-    True scores are drawn as normal, the active ones above the rest; the predictor sees them through noise.
-    """
-    count = int(preloading.share * active.size)
-    skill = preloading.skill.get(kind, 0.0)
-    drawn = np.sort(rng.standard_normal(channels))
-    scores = np.empty(channels)
-    is_active = np.zeros(channels, np.bool_)
-    is_active[active] = True
-    scores[is_active] = rng.permutation(drawn[channels - active.size :])
-    scores[~is_active] = rng.permutation(drawn[: channels - active.size])
-    seen = skill * scores + np.sqrt(1 - skill**2) * rng.standard_normal(channels)
-    if not count:
-        return NOTHING
-    cut = channels - count
-    guessed: Bundles = np.sort(np.argpartition(seen, cut)[cut:])
-    return guessed

@@ -93,6 +93,22 @@ def test_residency_moves_no_bit(models: dict[str, Path], kind: ResidencyKind) ->
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_quotas_that_move_move_no_bit(models: dict[str, Path], layout: str) -> None:
+    manifest = load_manifest(models[layout])
+    policy = policy_of(LAYOUTS[layout][1][-1])
+    plan = plan_of(manifest, 0.85 if layout in ("gates", "neurons") else 0.5)
+    tokens = []
+    for quotas in ("fixed", "adaptive"):
+        choice = ResidencyChoice("lfu", quotas=quotas)  # type: ignore[arg-type]
+        cell = FakeCell(models[layout], plan, seed=1, policy=policy, residency=choice)
+        tokens.append(cell.greedy(PROMPT, 20))
+        assert (cell.counters[Counter.QUOTA_MOVED] > 0) == (quotas == "adaptive")
+    assert tokens[0] == tokens[1]
+    assert tokens[0][:COUNT] == expected_tokens(models[layout], policy)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["channels", "groups"])
 @pytest.mark.parametrize("gate", [None, GATE], ids=["free", "gated"])
 @pytest.mark.parametrize("preload", ["scaled", "cross-layer", "previous-token", "popularity"])

@@ -19,6 +19,8 @@ def test_every_variant_runs_a_conversion_in_the_layout_that_its_policy_needs() -
 def test_flags_name_what_is_not_the_default() -> None:
     (variant,) = (v for v in plan_variants(["cache"], [0.5], 4) if v.name == "gate 50% gate, residency none")
     assert variant.flags == ("--select", "gate", "--sparsity", "0.5", "--residency", "none")
+    (variant,) = (v for v in plan_variants(["cache"], [0.5], 4) if v.name == "gate 50% gate, quotas fixed")
+    assert variant.flags[-4:] == ("--residency", "lfu", "--quotas", "fixed")
 
 
 def test_batches_hold_no_more_conversions_than_the_disk() -> None:

@@ -104,6 +104,7 @@ BUNDLES = BundleReport(
     preload_wasted_bytes=200,
     preload_cancelled_bytes=0,
     preload_tokens=3,
+    quota_moved=7,
     cached_share=0.5,
     computed_share={"q": 0.5, "down": 0.25},
     computed_weight_share=0.4,

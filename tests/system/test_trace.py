@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.arena_quotas import arena_quotas
+from benchmarks.arena_quotas import arena_pools, arena_quotas
 from benchmarks.policy_replay import make_policy, replay_tables
+from benchmarks.quota_mover import Moves
 from benchmarks.replayed_trace import load_trace
 from tests.fakes.lossy_models import HALF_OF, write_lossy_models
+from tidemill.actors.arena.residency.moving_quotas import RULES
 from tidemill.runtime.llm import LLM
 from tidemill.runtime.selection_recorder import SelectionRecorder, trace_header
 from tidemill.storage.trace.trace_writer import TraceWriter
@@ -31,9 +33,11 @@ def test_the_hit_rate_of_real_processes_is_the_replays(tmp_path: Path) -> None:
                 recorder.see(event)
         live = generation.summary().bundles
         quotas = arena_quotas(manifest, llm.engine.bundle_plan)
+        moves = Moves(arena_pools(manifest, llm.engine.bundle_plan), RULES)
     trace = load_trace(path)
     policies = {key: make_policy("lfu", trace, key, 5, None, quota) for key, quota in quotas.items()}
-    tallies = replay_tables(trace, policies, quotas, "none").values()
+    tallies = replay_tables(trace, policies, quotas, "none", moves).values()
     assert live is not None
     assert 0 < live.hits < live.used
+    assert live.quota_moved == sum(t.moved for t in tallies) > 0
     assert (live.used, live.hits) == (sum(t.active for t in tallies), sum(t.hits for t in tallies))

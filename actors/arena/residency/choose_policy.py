@@ -17,11 +17,23 @@ ResidencyKind = Literal["lfu", "window", "lru", "hot-set", "none"]
 RESIDENCY_KINDS: tuple[ResidencyKind, ...] = get_args(ResidencyKind)
 
 
+QuotaKind = Literal["adaptive", "fixed"]
+QUOTA_KINDS: tuple[QuotaKind, ...] = get_args(QuotaKind)
+# Whose ranks say how often a bundle is used: what quotas can move by.
+ADAPTIVE_KINDS: tuple[ResidencyKind, ...] = ("lfu",)
+
+
 class ResidencyChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The same for every table of a run. `window` counts tokens and matters to `window` alone."""
+    """The same for every table of a run. `window` counts tokens and matters to `window` alone. `quotas`: whether layers
+    may give room to one another; of ADAPTIVE_KINDS alone."""
 
     kind: ResidencyKind
     window: int = 5
+    quotas: QuotaKind = "fixed"
+
+    def __post_init__(self) -> None:
+        if self.quotas == "adaptive" and self.kind not in ADAPTIVE_KINDS:
+            raise ValueError(f"residency {self.kind} has no counts of uses that quotas could move by")
 
 
 def choose_part_policy(

@@ -9,6 +9,8 @@ from tidemill.actors.arena.residency.policy import Ids, Index, Ranks, ResidencyP
 _ABSENT, _STAGED, _USED, _CACHED = 0, 1, 2, 3
 _NO_SLOT = -1
 _NOTHING = np.empty(0, np.intp)
+_NO_IDS: Ids = np.empty(0, np.uint32)
+_UNCHANGED = Settlement(_NO_IDS, _NO_IDS, _NO_IDS, _NO_IDS, np.empty(0, np.int32))
 
 
 class TableResidency:
@@ -49,6 +51,10 @@ class TableResidency:
         return self._quota
 
     @property
+    def bundle_count(self) -> int:
+        return self._bundle_count
+
+    @property
     def cached_count(self) -> int:
         return self._used
 
@@ -83,6 +89,10 @@ class TableResidency:
         self._slot_of[index] = slots
         self._cached[self._used : self._used + index.size] = index
         self._used += index.size
+
+    def ranks(self) -> Ranks:
+        """[bundle_count]: of every bundle, cached or not."""
+        return self._policy.rank(np.arange(self._bundle_count))
 
     def absent(self, bundles: Ids) -> Ids:
         """Those of `bundles` that have no slot: what a prediction has to read."""
@@ -162,8 +172,8 @@ class TableResidency:
         """Between visits: a lower quota evicts the lowest ranks at once; a higher one is filled by later visits."""
         if self._is_open:
             raise RuntimeError("the quota changes between visits")
-        self._quota = self._checked(quota)
-        return self._retain(_NOTHING, _NOTHING)
+        before, self._quota = self._quota, self._checked(quota)
+        return self._retain(_NOTHING, _NOTHING) if self._quota < before else _UNCHANGED
 
     def new_sequence(self) -> None:
         self._policy.new_sequence()

@@ -7,7 +7,7 @@ import pytest
 
 from tidemill.actors.arena.bundle_reads import Failure, Gather, VisitReads
 from tidemill.actors.arena.bundle_store import BundleStore
-from tidemill.actors.arena.residency.choose_policy import ResidencyChoice, ResidencyKind
+from tidemill.actors.arena.residency.choose_policy import QuotaKind, ResidencyChoice, ResidencyKind
 from tidemill.actors.arena.residency.policy import Ids
 from tidemill.storage.bundle_plan import BundlePlan, BundlePool, CachedTable
 
@@ -20,11 +20,16 @@ class Machine:
     """A store, what its slots hold, and the reads that are out."""
 
     def __init__(
-        self, kind: ResidencyKind = "lfu", quotas: tuple[int, ...] = (8, 8, 8), slots: int = 80, seed: int = 0
+        self,
+        kind: ResidencyKind = "lfu",
+        quotas: tuple[int, ...] = (8, 8, 8),
+        slots: int = 80,
+        seed: int = 0,
+        moves: QuotaKind = "fixed",
     ) -> None:
         pool = BundlePool(0, SLOT_BYTES, slots)
         tables = (CachedTable(4, 0, CHANNELS, quotas), CachedTable(9, 0, CHANNELS, (5,)))
-        self.store = BundleStore(BundlePlan((pool,), tables), ResidencyChoice(kind))
+        self.store = BundleStore(BundlePlan((pool,), tables), ResidencyChoice(kind, quotas=moves))
         self.rng = np.random.default_rng(seed)
         self.holds: dict[int, tuple[int, int]] = {}
         self.reads: list[Gather] = []
@@ -86,10 +91,13 @@ class Machine:
         return sorted(self.rng.choice(CHANNELS, int(self.rng.integers(0, CHANNELS + 1)), replace=False).tolist())
 
 
-@pytest.mark.parametrize("kind", ["lfu", "lru", "window", "none"])
+@pytest.mark.parametrize(
+    ("kind", "moves"),
+    [("lfu", "fixed"), ("lfu", "adaptive"), ("lru", "fixed"), ("window", "fixed"), ("none", "fixed")],
+)
 @pytest.mark.parametrize("seed", range(6))
-def test_a_visit_is_placed_when_every_bundle_lies_in_its_slot(kind: ResidencyKind, seed: int) -> None:
-    machine = Machine(kind, seed=seed)
+def test_a_visit_is_placed_when_every_bundle_lies_in_its_slot(kind: ResidencyKind, moves: QuotaKind, seed: int) -> None:
+    machine = Machine(kind, seed=seed, moves=moves)
     for _ in range(150):
         table = 4 if machine.rng.random() < 0.7 else 9
         place = int(machine.rng.integers(LAYERS)) if table == 4 else 0
@@ -268,3 +276,19 @@ def test_a_failed_read_that_the_visit_waits_for_is_said() -> None:
     machine.store.validate()
     machine.request = 1
     machine.visit(4, 0, [0, 1])
+
+
+def test_quotas_move_and_leave_speculation_and_visits_their_slots() -> None:
+    """Layer 1 uses the same bundles always, the others one after another."""
+    machine = Machine("lfu", moves="adaptive")
+    everything = np.arange(CHANNELS * LAYERS, dtype=np.uint32)
+    for token in range(20):
+        machine.visit(4, 0, [token % CHANNELS])
+        machine.visit(4, 1, list(range(16)))
+        machine.visit(4, 2, [(3 * token) % CHANNELS])
+    assert machine.store.quota_moves.moved_bundles >= 8  # up to the 16 that it uses
+    read = machine.read_bundles
+    machine.preload(everything.tolist())
+    assert machine.read_bundles - read == 27  # 80 slots - quotas (3 x 8 + 5) - reserve 24, as before
+    for place in range(LAYERS):
+        machine.visit(4, place, list(range(CHANNELS)))

@@ -15,7 +15,7 @@ from tidemill.runtime.cli.selection_flags import (
     parse_selection,
     parse_sparsity,
 )
-from tidemill.runtime.options import EngineOptions, check_options
+from tidemill.runtime.options import EngineOptions, check_options, choose_quotas
 from tidemill.storage.convert.tables import LayoutChoice
 
 TOPK = SelectionSpec(policy="topk", sparsity=0.5)
@@ -59,6 +59,14 @@ def test_a_selection_runs_on_its_layout_alone(options: EngineOptions, tmp_path: 
         check_options(replace(options, selection=GATE), explicit_context=True)
 
 
+def test_quotas_move_where_they_can_unless_told_otherwise() -> None:
+    assert choose_quotas(None, "lfu", TOPK) == "adaptive"
+    assert choose_quotas("fixed", "lfu", TOPK) == "fixed"
+    assert choose_quotas(None, "lfu", None) == "fixed"
+    for kind in ("lru", "window", "hot-set", "none"):
+        assert choose_quotas(None, kind, TOPK) == "fixed"  # type: ignore[arg-type]
+
+
 def test_a_selection_is_evaluated_where_it_runs(options: EngineOptions) -> None:
     assert check_options(replace(options, selection=None, selections=(TOPK,)), explicit_context=True)
 
@@ -67,6 +75,9 @@ def test_a_selection_is_evaluated_where_it_runs(options: EngineOptions) -> None:
     ("changes", "named"),
     [
         ({"selection": None, "residency": "lru"}, "residency is lru"),
+        ({"selection": None, "quotas": "adaptive"}, "needs a selection and a residency that counts uses"),
+        ({"residency": "lru", "quotas": "adaptive"}, "--residency lfu, got lru and the selection topk"),
+        ({"quotas": "some"}, "quotas is some, accepted: adaptive, fixed"),
         ({"selection": None, "preload": "scaled"}, "preload is scaled"),
         ({"selection": SelectionSpec(policy="neuron", sparsity=0.5), "preload": "scaled"}, "preload is scaled"),
         ({"selection": None, "selections": (TOPK, GATE)}, "gate is evaluated in layout gate-first"),

@@ -1,5 +1,6 @@
 """Plans over real manifests of tiny models in each layout."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from tests.fakes.layouts import write_blocky_model
 from tests.fakes.rates import RATES
 from tidemill.actors.arena.residency.choose_policy import ResidencyChoice
+from tidemill.actors.arena.residency.policy import Ids
+from tidemill.actors.compute.selection.operators import InputKind
 from tidemill.runtime.ledger import CeilingTooSmallError, Demands
 from tidemill.runtime.planning.active_run import ActiveSetting, active_curve, ledger_of, plan_active_run
 from tidemill.runtime.planning.prediction import RunShape
@@ -130,3 +133,47 @@ def test_the_curve_goes_from_the_smallest_ceiling_to_the_resident_one(manifests:
     points = active_curve(setting)
     assert (points[0].ceiling_bytes, points[-1].ceiling_bytes) == ceiling_range(ledger_of(setting))
     assert points[-1].cached_share == 1.0
+
+
+class Uneven:
+    """`attn_out` uses the same channels always, each other input a quarter of them, one quarter after another."""
+
+    told = ""
+
+    def visits(self, kind: InputKind, layer: int, channels: int, tokens: int) -> Sequence[Ids]:
+        quarter = channels // 4
+        if kind == "o":
+            return [np.arange(3 * quarter, dtype=np.uint32)] * tokens
+        starts = [(token % 4) * quarter for token in range(tokens)]
+        return [np.arange(start, start + quarter, dtype=np.uint32) for start in starts]
+
+    def share(self, kind: InputKind, layer: int, channels: int) -> float:
+        return 0.75 if kind == "o" else 0.25
+
+
+@pytest.mark.parametrize("layout", ["channels", "groups"])
+@pytest.mark.parametrize("preload_share", [0.0, 0.5])
+def test_quotas_move_in_the_plan_as_they_do_in_the_run(
+    manifests: dict[str, Manifest], layout: str, preload_share: float
+) -> None:
+    """`attn_out` and `mlp_down` share a pool; the others have none to take from or give to."""
+    setting = replace(setting_of(manifests[layout], preload_share=preload_share), selections=Uneven())
+    smallest, _ = ceiling_range(ledger_of(setting))
+    tight = replace(setting, demands=replace(setting.demands, kv_bytes=_padding(setting, smallest) - SOME_ROOM))
+    fixed, adaptive = (
+        {use.role: use for use in plan_active_run(replace(tight, residency=residency), smallest).uses}
+        for residency in (ResidencyChoice("lfu"), ResidencyChoice("lfu", quotas="adaptive"))
+    )
+    assert adaptive["attn_out"].hit_rate > fixed["attn_out"].hit_rate + 0.1
+    assert adaptive["mlp_down"].hit_rate < fixed["mlp_down"].hit_rate
+    assert adaptive["attn_out"].demand.bundles < fixed["attn_out"].demand.bundles
+    assert adaptive["attn_qkv"] == fixed["attn_qkv"]
+    assert adaptive["mlp_in"] == fixed["mlp_in"]
+
+
+def test_an_exact_run_moves_no_quota(manifests: dict[str, Manifest]) -> None:
+    setting = setting_of(manifests["channels"], selects=False)
+    smallest, _ = ceiling_range(ledger_of(setting))
+    tight = replace(setting, demands=replace(setting.demands, kv_bytes=_padding(setting, smallest) - SOME_ROOM))
+    moving = replace(tight, residency=ResidencyChoice("lfu", quotas="adaptive"))
+    assert plan_active_run(moving, smallest).uses == plan_active_run(tight, smallest).uses

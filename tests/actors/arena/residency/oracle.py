@@ -48,8 +48,9 @@ class OracleTable:
 
     def set_quota(self, quota: int) -> tuple[set[int], set[int], set[int]]:
         before = dict(self.cached)
-        self.quota = quota
-        self._expire()
+        shrinks, self.quota = quota < self.quota, quota
+        if shrinks:
+            self._expire()
         staged, self.staged = self.staged, {}
         while len(self.cached) > quota:
             del self.cached[self._least()]

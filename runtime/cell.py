@@ -32,7 +32,8 @@ from tidemill.storage.draft_model import DraftModel, load_cell_manifest
 from tidemill.storage.manifest import Extent, Manifest
 from tidemill.storage.manifest_file import load_manifest
 
-RESIDENCY_BYTES = 32  # of each single bundle: its residence and use (17 to 21), its slot and the read into it
+# Of each single bundle: its residence and use (17 to 21), its slot and the read into it (14), what looking at it takes.
+RESIDENCY_BYTES = 40
 UNMEASURED_PROCESS_BYTES = 120 << 20
 
 

@@ -93,12 +93,13 @@ def plan_quotas(uses: Sequence[Ranks], quotas: Sequence[int]) -> list[int]:
     """`uses` [n] of each cache's bundles, `quotas` that they have: quotas of the same sum for the bundles that are used
     most in all of them. Among those used equally often the present quotas decide, and change as little as they must."""
     most = max(int(counts.max()) for counts in uses)
-    histograms = np.stack([np.bincount(counts, minlength=most + 1) for counts in uses])
+    bundles = np.zeros(most + 1, np.int64)  # by their uses
+    for counts in uses:
+        bundles += np.bincount(counts, minlength=most + 1)
     room = sum(quotas)
-    above = histograms[:, ::-1].cumsum(axis=1)[:, ::-1]  # [caches, uses]: bundles with that many uses, or more
-    level = int(np.flatnonzero(above.sum(axis=0) >= room)[-1])  # which just holds, or does not hold, all of it
-    most_kept = above[:, level]
-    least_kept = most_kept - histograms[:, level]
+    level = int(np.flatnonzero(np.cumsum(bundles[::-1])[::-1] >= room)[-1])  # of the last ones that there is room for
+    least_kept = np.array([np.count_nonzero(counts > level) for counts in uses])
+    most_kept = np.array([np.count_nonzero(counts >= level) for counts in uses])
     kept = np.clip(quotas, least_kept, most_kept)
     left = room - int(kept.sum())
     bounds = most_kept - kept if left > 0 else kept - least_kept

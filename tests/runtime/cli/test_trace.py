@@ -77,6 +77,23 @@ def test_rows_count_what_the_run_used(models: Mapping[str, Path], tmp_path: Path
     assert told["active"]["hit_rate"] + told["active"]["preloaded_share"] + told["active"]["on_demand_share"] == 1
 
 
+def test_quotas_move_unless_told_otherwise_and_the_tokens_are_the_same(
+    models: Mapping[str, Path], tmp_path: Path
+) -> None:
+    told = []
+    for name, flags in (("moving", ()), ("fixed", ("--quotas", "fixed"))):
+        given = (*flags_of("groups"), "--arena", "2600000", "--json", *flags)
+        told.append(json.loads(trace(models["groups"], tmp_path / name, *given, count=20)[0]))
+    moving, fixed = told
+    assert moving["bundles"]["quota_moved"] > 0 == fixed["bundles"]["quota_moved"]
+    assert moving["token_ids"] == fixed["token_ids"]
+    assert moving["bundles"]["used"] == fixed["bundles"]["used"]
+    refused = trace(
+        models["groups"], tmp_path / "lru", *flags_of("groups"), "--residency", "lru", "--quotas", "adaptive", status=1
+    )
+    assert "a residency that counts uses: --residency lfu, got lru" in refused[1]
+
+
 @pytest.mark.parametrize("layout", CHOICES)
 def test_the_computed_share_is_that_of_the_rows(models: Mapping[str, Path], layout: str, tmp_path: Path) -> None:
     out, _ = trace(models[layout], tmp_path / "a.arrow", *flags_of(layout), "--json", "--allocation", "greedy")

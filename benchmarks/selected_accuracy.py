@@ -144,8 +144,8 @@ class SelectedBench:
         plan = FlashPlan(request_sizes=(64 << 10, 512 << 10), depths=(self._setup.io_depth,), seconds=FLASH_SECONDS)
         flash: FlashRates = FlashMeter(shards, source=self.directory.name).measure(plan, lambda _: None)
         rates = msgspec.structs.replace(rates, flash=flash)
-        planner = active_setting(self.options(None), self.grounds(rates)).planner
-        meter = GatherMeter(self.directory, self.manifest, planner, io_depth=self._setup.io_depth)
+        choices = active_setting(self.options(None), self.grounds(rates)).choices
+        meter = GatherMeter(self.directory, self.manifest, choices, io_depth=self._setup.io_depth)
         return msgspec.structs.replace(rates, gathers=meter.measure(lambda _: None, GATHER_SECONDS))
 
     def grounds(self, rates: MachineRates) -> Grounds:

@@ -28,20 +28,24 @@ for directory in sys.argv[1:]:
 
 NEON = """
 import re
+import numba
 import numpy as np
 from llvmlite import binding
-from tidemill.actors.compute.kernels.plane_linear import _dot_one
+from tidemill.actors.compute.kernels.plane_tiles import TILE_SIZES, dot_tile
+@numba.njit
+def dots(arena, words, x, out):
+    dot_tile(arena, words, 0, 128, 110, 2, 0, 1, 0, 64, x, 1, out, 0, 2)
 binding.initialize_all_targets()
 binding.initialize_all_asmprinters()
 triple = "aarch64-unknown-linux-gnu"
-bytes_, words, x = np.zeros(256, np.uint8), np.zeros(64, np.uint32), np.zeros(256, np.float32)
-_dot_one(bytes_, words, 0, 64, 0, 1, 64, 110, x)
-(code,) = _dot_one.inspect_llvm().values()
+arena, words, x = np.zeros(512, np.uint8), np.zeros(128, np.uint32), np.zeros(64, np.float32)
+dots(arena, words, x, x[:2])
+(code,) = dots.inspect_llvm().values()
 code = re.sub("target datalayout = .*", "", code)
 code = re.sub("target triple = .*", f'target triple = "{triple}"', code)
 machine = binding.Target.from_triple(triple).create_target_machine(cpu="cortex-a76", opt=3)
 assembly = machine.emit_assembly(binding.parse_assembly(code))
-print(assembly.count("fmla"), assembly.count("fmadd"), assembly.count("fmaf"))
+print(sum(TILE_SIZES), assembly.count("fmla"), assembly.count("fmadd"), assembly.count("fmaf"))
 """
 
 
@@ -73,9 +77,9 @@ def test_avx2_gives_the_bits_of_this_cpu(tmp_path: Path) -> None:
     assert all(row[0] == "2" for row in there), "the narrow tiles were not what ran"
 
 
-def test_the_row_of_planes_compiles_for_neon(tmp_path: Path) -> None:
+def test_rows_of_planes_compile_for_neon(tmp_path: Path) -> None:
     """Not run here, but its multiply-adds are the vectors' own: none is a scalar or a call. Generic code (no passes for
     this CPU) is what can be compiled for another."""
-    vectors, scalars, calls = _run(NEON, {"NUMBA_OPT": "0", "NUMBA_CACHE_DIR": str(tmp_path)}).split()
-    assert int(vectors) >= 16  # four vectors of 16 floats a block, four registers each
+    positions, vectors, scalars, calls = _run(NEON, {"NUMBA_OPT": "0", "NUMBA_CACHE_DIR": str(tmp_path)}).split()
+    assert int(vectors) >= 32 * int(positions)  # of two rows, four vectors of 16 floats a block, four registers each
     assert (scalars, calls) == ("0", "0")

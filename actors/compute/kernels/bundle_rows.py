@@ -28,7 +28,8 @@ from tidemill.actors.compute.kernels.llvm_code import (
     arrays_of,
     require_flat,
 )
-from tidemill.actors.compute.kernels.planes import HALVES, Exceptions, Planes, each_block, widen_halves
+from tidemill.actors.compute.kernels.plane_blocks import Exceptions, Row, each_block
+from tidemill.actors.compute.kernels.planes import HALVES, Planes, widen_halves
 
 SPAN = [types.int64] * 9
 Vectors = Sequence[ir.Value]
@@ -55,8 +56,10 @@ class _Span:
         codes = [builder.add(at, self._column) for at in (self._place, self._ahead)]
         rest = [builder.add(builder.add(at, self._total), half) for at in (self._place, self._ahead)]
         planes = Planes(self.code, self.data, codes[0], rest[0], self._base, (codes[1], rest[1]))
-        exceptions = Exceptions(builder, self._words, self._last)
-        return each_block(self.code, planes, exceptions, self._first, self.stop, held, use, self.start)
+        row = Row(planes, Exceptions(builder, self._words, self._first, self._last))
+        return each_block(
+            self.code, [row], self.stop, held, lambda k, halves, held: use(k, halves[0], held), self.start
+        )  # fmt: skip
 
     def _elements(self, at: ir.Value, itemsize: int) -> ir.Value:
         return self.code.builder.add(self.code.builder.udiv(at, I64(itemsize)), self._column)

@@ -1,5 +1,7 @@
-"""Matrix times activations over runs of extents whose weights lie as planes, threaded. As kernels/linear.py: one
-position is computed as planes of bf16 are read; for more, rows are joined into scratch once for all of them."""
+"""Matrix times activations over runs of extents whose weights lie as planes, threaded, as kernels/linear.py.
+
+For few positions planes of bf16 are joined in registers, as they are read; for more, and of f16, rows are joined into
+scratch once for all of them."""
 
 import numba
 import numpy as np
@@ -8,7 +10,9 @@ from numba.np.ufunc.parallel import get_thread_id
 
 from tidemill.actors.compute.kernels.linear import activate
 from tidemill.actors.compute.kernels.linear_parts import JOINED_NEURONS, JOINED_ROWS, MLP_PARTS
-from tidemill.actors.compute.kernels.planes import U8, U32, add_row, dot_row, join_f16, join_row
+from tidemill.actors.compute.kernels.plane_rows import join_f16, join_row
+from tidemill.actors.compute.kernels.plane_tiles import FEW, TILE_NEURONS, add_tile, dot_tile
+from tidemill.actors.compute.kernels.planes import AHEAD_BYTES, U8, U32
 from tidemill.actors.compute.kernels.products import F32, I64, add_rows, dot_rows
 from tidemill.actors.compute.kernels.tiles import holds_pairs
 
@@ -45,29 +49,23 @@ def join_rows(
 
 
 @numba.njit(nogil=True, cache=True)
-def _dot_one(
-    arena: U8, words: U32, codes_at: int, rest_at: int, row: int, total: int, size: int, base: int, x: F32
-) -> np.float32:
-    first, last = _exceptions(words, (rest_at + total * size // 2) // 4, total, row)
-    codes_at, rest_at = codes_at + row * size, rest_at + row * size // 2
-    return dot_row(arena, words, codes_at, rest_at, base, first, last, x, 0, size)  # type: ignore[no-any-return]
-
-
-@numba.njit(nogil=True, cache=True)
 def dot_run_planes(
     arena: U8, words: U32, offsets: I64, bases: I64, starts: I64, stops: I64, first: int, last: int,
     x: F32, scratch: Joined, out: F32, start: int, stop: int,
 ) -> None:  # fmt: skip
     """What `row_dot_planes` does, for rows [start, stop) alone: one thread's part, `scratch` its own."""
     size, batch, width = x.shape[1], x.shape[0], out.shape[1]
-    flat_x = x.reshape(-1)
+    flat_x, flat_out = x.reshape(-1), out.reshape(-1)
+    ahead = 2 + AHEAD_BYTES // (2 * size) * 2
     for e in range(first, last, 2):
         codes_at, rest_at, count = offsets[e], offsets[e + 1], stops[e] - starts[e]
         begin, end = max(start, starts[e]), min(stop, stops[e])
-        if batch == 1 and holds_pairs(scratch):
-            for row in range(begin, end):
-                out[0, row] = _dot_one(
-                    arena, words, codes_at, rest_at, row - starts[e], count, size, bases[e], flat_x
+        if batch <= FEW and holds_pairs(scratch):
+            for row in range(begin, end, 2):
+                step = min(1, end - 1 - row)
+                dot_tile(
+                    arena, words, codes_at, rest_at, bases[e], count, row - starts[e], step, ahead, size,
+                    flat_x, batch, flat_out, row, width,
                 )  # fmt: skip
             continue
         for row in range(begin, end, JOINED_ROWS):
@@ -101,18 +99,24 @@ def row_dot_planes(
 
 
 @numba.njit(nogil=True, cache=True)
-def _neuron(
-    arena: U8, words: U32, codes_at: int, rest_at: int, neuron: int, count: int, size: int, base: int,
-    x: F32, pair: F32, gelu: bool, sums: F32, sums_at: int,
+def _few_neurons(
+    arena: U8, words: U32, codes_at: int, rest_at: int, base: int, count: int, begin: int, end: int,
+    x: F32, batch: int, size: int, scratch: F32, pairs_at: int, gelu: bool, sums: F32, sums_at: int,
 ) -> None:  # fmt: skip
-    """One neuron for one position, in one run over its bytes."""
-    total, row = 3 * count, 3 * neuron
-    pair[0] = _dot_one(arena, words, codes_at, rest_at, row, total, size, base, x)
-    pair[1] = _dot_one(arena, words, codes_at, rest_at, row + 1, total, size, base, x)
-    activate(gelu, pair, 0, pair, 2, 1)
-    first, last = _exceptions(words, (rest_at + total * size // 2) // 4, total, row + 2)
-    down = (row + 2) * size
-    add_row(arena, words, codes_at + down, rest_at + down // 2, base, first, last, pair[2], sums, sums_at, size)
+    """sums[sums_at + b · size ...] += neurons begin .. end of a pair of extents of `count`, for x[b · size ...]."""
+    total, ahead, hidden_at = 3 * count, 3 + AHEAD_BYTES // (3 * size) * 3, pairs_at + 2 * TILE_NEURONS * batch
+    for i in range(begin, end, TILE_NEURONS):
+        n = min(TILE_NEURONS, end - i)
+        for j in range(n):
+            dot_tile(
+                arena, words, codes_at, rest_at, base, total, 3 * (i + j), 1, ahead, size,
+                x, batch, scratch, pairs_at + 2 * j, 2 * n,
+            )  # fmt: skip
+        activate(gelu, scratch, pairs_at, scratch, hidden_at, n * batch)
+        add_tile(
+            arena, words, codes_at, rest_at, base, total, 3 * i + 2, 3, 3 * TILE_NEURONS, size,
+            n, scratch, hidden_at, n, batch, sums, sums_at,
+        )  # fmt: skip
 
 
 @numba.njit(parallel=True, nogil=True, cache=True)
@@ -137,12 +141,11 @@ def mlp_planes(
         for e in range(first, last, 2):
             codes_at, rest_at, count = offsets[e], offsets[e + 1], stops[e] - starts[e]
             begin, end = count * part // MLP_PARTS, count * (part + 1) // MLP_PARTS
-            if batch == 1 and holds_pairs(joined):
-                for i in range(begin, end):
-                    _neuron(
-                        arena, words, codes_at, rest_at, i, count, size, bases[e],
-                        flat_x, scratch[part], gelu, flat_sums, sums_at,
-                    )  # fmt: skip
+            if batch <= FEW and holds_pairs(joined):
+                _few_neurons(
+                    arena, words, codes_at, rest_at, bases[e], count, begin, end,
+                    flat_x, batch, size, flat_scratch, pairs_at, gelu, flat_sums, sums_at,
+                )  # fmt: skip
                 continue
             for i in range(begin, end, at_once):
                 n = min(at_once, end - i)

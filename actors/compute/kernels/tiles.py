@@ -76,16 +76,19 @@ def _emit_dots(
     return sums if weights.holds_pairs else code.loop(whole, size, 1, sums, remainder)
 
 
-def _each_count(builder: ir.IRBuilder, count: ir.Value, most: int, emit: Callable[[int], None]) -> None:
-    """Code for a count of 1 .. most that is known only when it runs: a way for each."""
+def each_count(builder: ir.IRBuilder, count: ir.Value, sizes: Sequence[int], emit: Callable[[int], None]) -> None:
+    """Code for a count that is known only when it runs: a way for each size; one between two goes the larger's way."""
     after = builder.append_basic_block("count.end")
     choice = builder.switch(count, after)
-    for n in range(1, most + 1):
-        way = builder.append_basic_block(f"count.{n}")
-        choice.add_case(I64(n), way)
+    least = 1
+    for size in sizes:
+        way = builder.append_basic_block(f"count.{size}")
+        for n in range(least, size + 1):
+            choice.add_case(I64(n), way)
         builder.position_at_end(way)
-        emit(n)
+        emit(size)
         builder.branch(after)
+        least = size + 1
     builder.position_at_end(after)
 
 
@@ -118,7 +121,7 @@ def _dot_tile(rows: int, rows_of_pairs: int):  # type: ignore[no-untyped-def]
                     for b in range(batch):
                         out.store(sums[r * batch + b], code.plus(code.plus(out_at, out_stride, b), r))
 
-            _each_count(builder, count, TILE_BATCH, emit)
+            each_count(builder, count, range(1, TILE_BATCH + 1), emit)
             return context.get_dummy_value()
 
         return signature, codegen
@@ -163,7 +166,7 @@ def _add_tile(vectors: int, lanes: int):  # type: ignore[no-untyped-def]
                 for value, place in zip(sums, places, strict=True):
                     out.store(value, place, lanes)
 
-            _each_count(builder, count, TILE_BATCH, emit)
+            each_count(builder, count, range(1, TILE_BATCH + 1), emit)
             return context.get_dummy_value()
 
         return signature, codegen

@@ -56,7 +56,7 @@ def _warm_planes(kind: str, threads: int) -> None:
 def _warm_coarse(kind: str, threads: int) -> None:
     arena, zero = np.zeros(4 * BLOCK, np.uint8).view(PLANE_0_OF[kind]), np.zeros(2, np.int64)
     x, out = np.ones((1, BLOCK), np.float32), np.zeros((1, 1), np.float32)
-    sums, neurons = np.zeros((MLP_PARTS, 1, BLOCK), np.float32), np.zeros((MLP_PARTS, 6), np.float32)
+    sums, neurons = np.zeros((MLP_PARTS, 1, BLOCK), np.float32), np.zeros((MLP_PARTS, 12), np.float32)
     coarse_linear.row_dot_coarse(arena, zero, zero, zero, np.ones(2, np.int64), 0, 2, x, out, threads)
     coarse_linear.mlp_coarse(arena, zero, zero, zero, zero, 0, 2, x, neurons, sums, False)
 

@@ -39,7 +39,7 @@ def row_dot(planes: Planes, x: F32, threads: int, runs: list[tuple[int, int]]) -
 
 def mlp(planes: Planes, x: F32, runs: list[tuple[int, int]]) -> F32:
     starts, stops = np.repeat(planes.edges[:-1], 2), np.repeat(planes.edges[1:], 2)
-    sums, neurons = np.zeros((MLP_PARTS, CHUNK, SIZE), np.float32), np.zeros((MLP_PARTS, 6), np.float32)
+    sums, neurons = np.zeros((MLP_PARTS, CHUNK, SIZE), np.float32), np.zeros((MLP_PARTS, 12), np.float32)
     for first, last in runs:
         coarse_linear.mlp_coarse(
             arena_of(planes), planes.offsets, planes.bases, starts, stops, 2 * first, 2 * last, x, neurons, sums, False

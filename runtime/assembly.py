@@ -19,6 +19,7 @@ from tidemill.actors.messages import ActorName
 from tidemill.runtime.cell_spec import CellSpec
 from tidemill.runtime.environment import kernel_directory
 from tidemill.runtime.lab import Lab
+from tidemill.runtime.memory import release_code, release_freed_memory
 from tidemill.storage.bundle_plan import bundle_tables
 from tidemill.storage.devices.native.order import GatherFunction
 from tidemill.storage.draft_model import load_cell_manifest
@@ -54,6 +55,8 @@ def prepare_actor(
 
             for manifest in manifests:
                 warm_up(manifest, threads=threads, selects=selects, draft_planes=draft_planes)
+            release_freed_memory()
+            release_code("libllvmlite")  # kernels are loaded: the compiler has no more to do
         case _:
             raise ValueError(f"no actor is called {name!r}")
 

@@ -1,6 +1,7 @@
 """The one module that reads and makes environment variables (but for TIDEMILL_*, which the command line declares)."""
 
 import os
+import platform
 import sys
 from collections.abc import Mapping
 from functools import cache
@@ -10,6 +11,7 @@ from pathlib import Path
 from tidemill.storage.checksums import digest
 
 ROOT = Path(__file__).parent.parent
+CPU_INFO = Path("/proc/cpuinfo")
 # Where there are sources of compiled code.
 COMPILED = (ROOT / "actors" / "compute" / "kernels", ROOT / "storage" / "devices" / "native")
 
@@ -25,8 +27,8 @@ def cache_directory() -> Path:
 
 @cache
 def kernel_directory() -> Path:
-    """Compiled kernels of exactly this version: numba looks at a kernel's own file only, and would go on with one whose
-    parts have changed."""
+    """Compiled kernels of exactly this version, place and processor: numba looks at a kernel's own file only, and would
+    go on with one whose parts have changed; of a copy elsewhere, or on another processor, it compiles again."""
     return kernels_directory() / _kernel_fingerprint()
 
 
@@ -36,8 +38,19 @@ def kernels_directory() -> Path:
 
 
 def _kernel_fingerprint() -> str:
-    sources = [path.read_bytes() for place in COMPILED for path in sorted(place.glob("*.py"))]
-    return digest(b"".join(sources) + repr((version("numba"), version("llvmlite"), sys.version)).encode())
+    sources = [path for place in COMPILED for path in sorted(place.glob("*.py"))]
+    written = [(str(path), path.stat().st_mtime_ns) for path in sources]
+    about = repr((written, version("numba"), version("llvmlite"), sys.version, _processor()))
+    return digest(b"".join(path.read_bytes() for path in sources) + about.encode())
+
+
+def _processor() -> str:
+    """What decides which instructions are compiled for."""
+    try:
+        lines = CPU_INFO.read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return platform.processor()
+    return "\n".join(line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part")))
 
 
 def kernel_settings(threads: int) -> Mapping[str, str]:

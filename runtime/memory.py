@@ -1,5 +1,6 @@
 """What processes weigh: proportional set sizes of a tree, its peak, cgroup limits and out-of-memory counters."""
 
+import ctypes
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -11,6 +12,7 @@ import psutil
 SAMPLE_S = 0.5
 SAMPLE_SHARE = 0.02  # of one core, at most, for watching memory
 CGROUP = Path("/sys/fs/cgroup")
+MADV_DONTNEED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,30 @@ def process_memory(process_id: int) -> ProcessMemory | None:
         return parse_rollup(Path(f"/proc/{process_id}/smaps_rollup").read_text())
     except (OSError, KeyError, ValueError, IndexError):
         return None
+
+
+def release_freed_memory() -> None:
+    """What this process's allocator keeps for later goes back to the system, where the C library can do that."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def release_code(library: str) -> int:
+    """Bytes of a loaded library's machine code that this process no longer maps; what is still called comes back from
+    the file. Does nothing where the system does not tell what is mapped. `library`: how its file's name begins."""
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return 0
+    released = 0
+    for line in lines:
+        span, access, _, _, _, *path = line.split(maxsplit=5)
+        if access == "r-xp" and path and Path(path[0]).name.startswith(library):  # nothing else is sure to be clean
+            begin, end = (int(address, 16) for address in span.split("-"))
+            failed = ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), MADV_DONTNEED)
+            released += 0 if failed else end - begin
+    return released
 
 
 class PeakSampler:

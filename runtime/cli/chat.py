@@ -6,7 +6,6 @@ from tidemill.runtime.catalog import resolve_model
 from tidemill.runtime.cli.flags import Opening, SamplingFlags
 from tidemill.runtime.cli.opening import open_model, start_generation
 from tidemill.runtime.cli.progress import GenerationProgress, stderr_console
-from tidemill.runtime.cli.sparsity_search import settle_sparsity
 from tidemill.runtime.cli.summary_view import show_summary
 from tidemill.runtime.generation import TextGenerated
 from tidemill.runtime.llm import LLM
@@ -20,7 +19,10 @@ def chat_loop(opening: Opening, sampling: SamplingFlags, system: str | None, ver
     beginning = [{"role": "system", "content": system}] if system else []
     messages = list(beginning)
     directory = resolve_model(opening.model)
-    opening = settle_sparsity(opening, directory, context=opening.context, prompt_tokens=1)
+    if opening.is_sparsity_searched:
+        from tidemill.runtime.cli.sparsity_search import settle_sparsity
+
+        opening = settle_sparsity(opening, directory, context=opening.context, prompt_tokens=1)
     with open_model(opening, directory, context=opening.context, quiet=False) as llm:
         llm.chat_prompt(
             [*beginning, {"role": "user", "content": "x"}]

@@ -7,8 +7,6 @@ from typing import Literal, cast
 from tidemill.actors.arena.residency.choose_policy import QuotaKind, ResidencyKind
 from tidemill.actors.compute.selection.spec import SelectionSpec
 from tidemill.actors.predictor.config import PreloadKind
-from tidemill.runtime.active_planning import active_shares, small_cache_warning
-from tidemill.runtime.calibration.calibration_file import CalibrationFile
 from tidemill.runtime.cli.flags import Opening, SamplingFlags
 from tidemill.runtime.cli.progress import stderr_console
 from tidemill.runtime.cli.selection_flags import lossy_warning
@@ -23,7 +21,7 @@ from tidemill.storage.devices.device import LoadMode
 def open_model(opening: Opening, directory: Path, *, context: int | None, quiet: bool) -> LLM:
     console = stderr_console()
     if opening.selection is not None and not quiet:
-        console.print(lossy_warning(opening.selection, CalibrationFile.open(directory).record.card, directory))
+        _warn_of_quality(opening.selection, directory)
     llm = LLM.open(
         directory,
         ram=opening.ram_or_none,
@@ -45,10 +43,21 @@ def open_model(opening: Opening, directory: Path, *, context: int | None, quiet:
         on_status=lambda status: None if quiet else console.print(status.text),
     )
     if opening.selection is not None and not quiet:
-        shares = active_shares(directory, opening.selection)
-        if warning := small_cache_warning(llm.engine.manifest, llm.engine.bundles, shares):
-            console.print(warning, markup=False)
+        _warn_of_cache(llm, opening.selection, directory)
     return llm
+
+
+def _warn_of_quality(selection: SelectionSpec, directory: Path) -> None:
+    from tidemill.runtime.calibration.calibration_file import CalibrationFile  # what exact decoding does without
+
+    stderr_console().print(lossy_warning(selection, CalibrationFile.open(directory).record.card, directory))
+
+
+def _warn_of_cache(llm: LLM, selection: SelectionSpec, directory: Path) -> None:
+    from tidemill.runtime.active_planning import active_shares, small_cache_warning
+
+    if warning := small_cache_warning(llm.engine.manifest, llm.engine.bundles, active_shares(directory, selection)):
+        stderr_console().print(warning, markup=False)
 
 
 def start_generation(llm: LLM, prompt_ids: list[int], flags: SamplingFlags) -> Generation:

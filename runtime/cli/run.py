@@ -10,7 +10,6 @@ from tidemill.runtime.catalog import resolve_model
 from tidemill.runtime.cli.flags import Opening, SamplingFlags
 from tidemill.runtime.cli.opening import open_model, start_generation
 from tidemill.runtime.cli.progress import GenerationProgress, stderr_console
-from tidemill.runtime.cli.sparsity_search import settle_sparsity
 from tidemill.runtime.cli.summary_view import show_summary
 from tidemill.runtime.cli.token_csv import write_token_csv
 from tidemill.runtime.generation import Generation, TextGenerated
@@ -40,7 +39,10 @@ def run_prompt(opening: Opening, sampling: SamplingFlags, settings: RunSettings)
         )
     context = opening.context or min(decoder.max_context, len(prompt_ids) + sampling.max_tokens)
     tokenizer_s = time.perf_counter() - begun
-    opening = settle_sparsity(opening, directory, context=context, prompt_tokens=len(prompt_ids))
+    if opening.is_sparsity_searched:
+        from tidemill.runtime.cli.sparsity_search import settle_sparsity
+
+        opening = settle_sparsity(opening, directory, context=context, prompt_tokens=len(prompt_ids))
     with open_model(opening, directory, context=context, quiet=settings.as_json) as llm:
         generation = start_generation(llm, prompt_ids, sampling)
         interrupted = _follow(generation, settings)

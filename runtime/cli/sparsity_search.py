@@ -24,12 +24,10 @@ from tidemill.storage.devices.device import LoadMode
 
 
 def settle_sparsity(opening: Opening, directory: Path, *, context: int | None, prompt_tokens: int) -> Opening:
-    """With the sparsity and preload that were found, told on stderr; as it is where none is searched for.
+    """With the sparsity and preload that were found, told on stderr.
 
     Raises what `search_ways` does.
     """
-    if not opening.is_sparsity_searched:
-        return opening
     options = _options(opening, directory, context)
     basis = find_basis(directory, None, options.threads)
     shape = RunShape(

@@ -62,12 +62,14 @@ class Contender(Protocol):
 
 
 class Tidemill:
+    """Without drafts, unless `extra` says otherwise: what it reads for a token is then what the floor counts."""
+
     def __init__(self, python: str, model: Path, extra: tuple[str, ...] = (), name: str = "tidemill") -> None:
         self.name = name
         self.weights = "bf16"
         self.files = model
         self._python = python
-        self._extra = extra
+        self._extra = extra if {"--draft", "--select"} & set(extra) else ("--draft", "none", *extra)
 
     def command(self, task: Task) -> list[str]:
         ram = "none" if task.ceiling_bytes is None else str(task.ceiling_bytes)

@@ -63,7 +63,7 @@ def contenders(arguments: argparse.Namespace) -> dict[str, list[str]]:
     model = resolve_model(arguments.model)
     whole = plan_arena(load_manifest(model), 1 << 50).arena_bytes
     base = [sys.executable, "-m", "tidemill.runtime.cli.main", "run", "-m", str(model), "-p", PROMPT, "--json"]
-    base += ["-n", str(arguments.tokens), "-t", str(arguments.threads), "--ram", "none", "-c", "512"]
+    base += ["-n", str(arguments.tokens), "-t", str(arguments.threads), "--ram", "none", "-c", "512", "--draft", "none"]
     commands = {f"tidemill arena {share:.0%}": [*base, "--arena", str(int(whole * share))] for share in (1.0, 0.5)}
     if arguments.gguf is not None:
         script = [arguments.llama_python, "-c", LLAMA_CPP, str(arguments.gguf), PROMPT]

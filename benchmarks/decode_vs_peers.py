@@ -1,8 +1,10 @@
 """Decode speed beside what users would take instead, at the same ceiling of memory and the same speed of the drive.
 
-Contenders: tidemill, llama-cpp-python through its default mmap (--gguf), transformers with Accelerate's disk offload
-(--hf). Each run is a process tree of its own in control groups of its own (memory limit, throttle on reads; v1 or v2,
-needs root), after the page cache was emptied; contenders take turns (A B C A B C). What couldn't be imposed is said.
+Contenders: tidemill without drafts and with them, llama-cpp-python through its default mmap (--gguf), transformers with
+Accelerate's disk offload (--hf). Each run is a process tree of its own in control groups of its own (memory limit,
+throttle on reads; v1 or v2, needs root), after the page cache was emptied; contenders take turns (A B C A B C). What
+couldn't be imposed is said. The floor is that of a plain token: a pass that checks drafts brings several, and its
+tokens may lie below.
 
 JSON rows go to stdout as they are measured: one for each run, then one for each contender and point with medians and
 spread. A table goes to stderr, a plot (tokens/s over the ceiling) to --plot. A contender that is killed for memory is a
@@ -151,7 +153,10 @@ def make_task(arguments: argparse.Namespace, model: Model, scratch: Path, text: 
 
 
 def _contenders(arguments: argparse.Namespace, model: Model) -> list[Contender]:
-    wanted: list[Contender] = [Tidemill(sys.executable, model.directory, tuple(arguments.tidemill_flags.split()))]
+    flags = tuple(arguments.tidemill_flags.split())
+    wanted: list[Contender] = [Tidemill(sys.executable, model.directory, flags)]
+    if not {"--draft", "--select"} & set(flags):
+        wanted.append(Tidemill(sys.executable, model.directory, ("--draft", "auto", *flags), "tidemill, drafts"))
     for name, directory, *extra in arguments.variants:
         wanted.append(Tidemill(sys.executable, resolve_model(directory), tuple(extra), f"tidemill {name}"))
     if arguments.gguf is not None:

@@ -141,7 +141,7 @@ class Bench:
     def run(self, ceiling_bytes: int | None, limit_bytes_per_s: float | None) -> Measured:
         """One run in a process tree of its own."""
         command = [sys.executable, "-m", "tidemill.runtime.cli.main", "run", "-m", str(self.directory), "-p", PROMPT]
-        command += ["--json", "-n", str(self.tokens), "-c", str(CONTEXT), "-t", str(self.threads)]
+        command += ["--json", "-n", str(self.tokens), "-c", str(CONTEXT), "-t", str(self.threads), "--draft", "none"]
         command += ["--io-depth", str(IO_DEPTH), "--ram", "auto" if ceiling_bytes is None else str(ceiling_bytes)]
         limit = None if limit_bytes_per_s is None else int(limit_bytes_per_s)
         with LimitedGroup(Limits(None, limit, self.directory)) as group:

@@ -54,7 +54,7 @@ def summarise(policy: str, model: str, pairs: list[tuple[float, float]], tokens:
 def measure_pair(model: Path, policy: str, arguments: argparse.Namespace, *, exact_first: bool) -> tuple[float, float]:
     """Seconds per token, exact and selecting. Ends the program where the texts differ: then one of them is wrong."""
     base = [sys.executable, "-m", "tidemill.runtime.cli.main", "run", "-m", str(model), "-p", PROMPT, "--json"]
-    base += ["-n", str(arguments.tokens), "-t", str(arguments.threads), "--ram", "none", "-c", "512"]
+    base += ["-n", str(arguments.tokens), "-t", str(arguments.threads), "--ram", "none", "-c", "512", "--draft", "none"]
     commands = [base, [*base, "--select", policy, "--sparsity", "0"]]
     order = (0, 1) if exact_first else (1, 0)
     found = {i: measure(commands[i]) for i in order}

@@ -6,7 +6,8 @@ A pass drafts n tokens, then checks them with the one before in one lap over n +
 
     T_draft  bytes of the drafting weights / their kernels' rate, attention, layers · LAYER_OVERHEAD_S, and the
              embedding's row where that has to be read
-    T_check  operations of n + 1 positions / rate of that batch, attention of each, layers, and what reads take of cores
+    T_check  operations of n + 1 positions / rate of that batch, or their weights' bytes / the kernels' rate if that is
+             more; attention of each, layers, and what reads take of cores
     T_ahead  what the drive reads meanwhile: as much as the ring holds, and no more than drafting lasts
 
 With a chance of a that a drafted token is right, such a pass brings (1 - a^(n + 1)) / (1 - a) tokens (Leviathan,
@@ -154,5 +155,7 @@ def _check_seconds(work: Workload, rates: MachineRates, shape: RunShape, positio
 
 
 def _part_seconds(part: Work, kernels: KernelRates, positions: int) -> float:
+    """Few positions take as long as one does: until then memory is the limit, which batches are not measured on."""
     rate = flop_rate(kernels, part.kind, element_bytes(part), positions)
-    return 2 * part.weights * positions / rate
+    memory_s = sum(size / weight_rate(kernels, kind) for kind, size in part.weight_bytes.items())
+    return max(memory_s, 2 * part.weights * positions / rate)

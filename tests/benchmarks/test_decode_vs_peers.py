@@ -20,26 +20,33 @@ def compare(directory: Path, *flags: str) -> tuple[list[dict[str, object]], str]
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
 
+UNDRAFTED = ("--tidemill-flags", "--draft none")
+
+
 def test_it_prints_a_row_for_each_run_and_a_summary(tmp_path: Path) -> None:
     rows, text = compare(tmp_path)
-    assert [row["kind"] for row in rows] == ["round", "summary"]
-    assert all(row["contender"] == "tidemill" for row in rows)
-    assert rows[0]["outcome"] == "ok"
-    assert rows[0]["tokens"] == rows[0]["equal_tokens"] == 4
-    assert rows[1]["times_first"] == 1.0
+    assert [(row["kind"], row["contender"]) for row in rows] == [
+        ("round", "tidemill"),
+        ("round", "tidemill, drafts"),
+        ("summary", "tidemill"),
+        ("summary", "tidemill, drafts"),
+    ]
+    assert [row["outcome"] for row in rows[:2]] == ["ok", "ok"]
+    assert all(row["tokens"] == row["equal_tokens"] == 4 for row in rows[:2])
+    assert rows[2]["times_first"] == 1.0
     assert rows[0]["prompt_tokens"] == 8
     assert "tidemill" in text
 
 
 def test_a_contender_that_is_not_installed_is_left_out_and_named(tmp_path: Path) -> None:
-    rows, _ = compare(tmp_path, "--hf", str(tmp_path), "--accelerate-python", str(tmp_path / "python"))
+    rows, _ = compare(tmp_path, *UNDRAFTED, "--hf", str(tmp_path), "--accelerate-python", str(tmp_path / "python"))
     assert [row["kind"] for row in rows] == ["left out", "round", "summary"]
     assert rows[0]["contender"] == "accelerate disk"
 
 
 @pytest.mark.skipif(find_roots().memory is None, reason="no memory control group can be made here")
 def test_a_ceiling_below_what_a_contender_needs_is_a_result(tmp_path: Path) -> None:
-    rows, text = compare(tmp_path, "--ceilings", "600MiB,30MiB", "--throttle", "0.8GB/s")
+    rows, text = compare(tmp_path, *UNDRAFTED, "--ceilings", "600MiB,30MiB", "--throttle", "0.8GB/s")
     assert [(row["kind"], row["ceiling_bytes"]) for row in rows] == [
         ("round", 600 << 20),
         ("round", 30 << 20),

@@ -34,11 +34,13 @@ class ReadRequest(NamedTuple):
 
 class ReadOutcome(NamedTuple):
     """How a ticket ended. `error` is None on success; `cancelled` tickets have touched nothing or anything in their
-    slot."""
+    slot. `begun_ns`, `ended_ns`: while it was under way (perf_counter); 0 where a device does not say."""
 
     ticket: int
     error: str | None
     cancelled: bool
+    begun_ns: int = 0
+    ended_ns: int = 0
 
 
 class FlashDevice(Protocol):

@@ -93,13 +93,17 @@ class _Gather:
         self.cancelled: Words = np.zeros(1, np.int64)  # not 0: it is
         self._error: str | None = None
         self._cancelled = False
+        self._begun_ns = 0
 
     def add(self, outcome: ReadOutcome) -> ReadOutcome:
-        """The outcome of all parts so far: an error if any failed, else cancelled if any was."""
+        """The outcome of all parts so far: an error if any failed, else cancelled if any was; under way from the first
+        part's beginning to this one's end."""
         self.parts_left -= 1
         self._error = self._error or outcome.error
         self._cancelled = self._cancelled or outcome.cancelled
-        return ReadOutcome(outcome.ticket, self._error, self._cancelled and self._error is None)
+        self._begun_ns = min(self._begun_ns or outcome.begun_ns, outcome.begun_ns)
+        cancelled = self._cancelled and self._error is None
+        return ReadOutcome(outcome.ticket, self._error, cancelled, self._begun_ns, outcome.ended_ns)
 
 
 def _check(request: GatherRequest, arena_bytes: int) -> None:

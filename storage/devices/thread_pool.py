@@ -160,6 +160,7 @@ class ThreadPoolDevice:
     def _work(self, thread: int) -> None:
         bounce = _Bounce()
         while (work := self._take()) is not None:
+            begun_ns = time.perf_counter_ns()
             error: str | None = None
             cancelled = work.ticket in self._cancelled
             if not cancelled:
@@ -172,7 +173,7 @@ class ThreadPoolDevice:
                     error = str(failure)
                 except Exception as failure:  # noqa: BLE001  # an unanswered ticket would be waited for for ever
                     error = f"{type(failure).__name__}: {failure}"
-            self._give(work, ReadOutcome(work.ticket, error, cancelled))
+            self._give(work, ReadOutcome(work.ticket, error, cancelled, begun_ns, time.perf_counter_ns()))
         bounce.close()
 
     def _take(self) -> Work | None:

@@ -45,7 +45,8 @@ def _is_expected(error: Exception) -> bool:
     from tidemill.runtime.kernel_cache import KernelError
     from tidemill.runtime.launchers.launcher import ActorDiedError
     from tidemill.runtime.pull import PullError
+    from tidemill.runtime.stress.job_processes import JobError
     from tidemill.storage.errors import StorageError
 
-    expected = (ValueError, OSError, StorageError, ActorDiedError, StepFailedError, KernelError, PullError)
+    expected = (ValueError, OSError, StorageError, ActorDiedError, StepFailedError, KernelError, PullError, JobError)
     return isinstance(error, expected)

@@ -13,6 +13,7 @@ import typer
 from tidemill import __version__
 from tidemill.runtime.cli import draft_flags, flags, model_verbs, plan_verb, quality_verbs, selection_flags, trace_verb
 from tidemill.runtime.cli.errors import report_errors
+from tidemill.runtime.cli.stress.app import app as stress_app
 
 app = typer.Typer(
     name="tidemill",
@@ -217,6 +218,7 @@ app.command("eval")(quality_verbs.eval_)
 app.command()(quality_verbs.calibrate)
 app.command()(trace_verb.trace)
 app.command()(model_verbs.clean)
+app.add_typer(stress_app)
 
 
 def main() -> None:

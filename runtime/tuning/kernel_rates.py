@@ -102,7 +102,7 @@ def _measure(threads: int, kinds: Sequence[str], buffer_bytes: int) -> ComputeRa
     return ComputeRates(arena.nbytes / dram_s, KernelRates(bytes_per_s=bytes_per_s, flop_per_s=flop_per_s))
 
 
-def _resident_decoder(
+def resident_decoder(
     manifest: Manifest, arena: "npt.NDArray[np.uint8]", *, context: int, chunk: int, threads: int
 ) -> "Decoder":
     from tidemill.actors.compute.decoder import Decoder
@@ -118,7 +118,7 @@ def _resident_decoder(
 
 def _draft_seconds(manifest: Manifest, arena: "npt.NDArray[np.uint8]", threads: int) -> float:
     """Kernel seconds of one drafted token: plane 0 of all layers and the head."""
-    decoder = _resident_decoder(manifest, arena, context=2, chunk=1, threads=threads)
+    decoder = resident_decoder(manifest, arena, context=2, chunk=1, threads=threads)
     for _ in decoder.step([0], 0, want_logits="none"):  # loads the vectors
         pass
 
@@ -137,7 +137,7 @@ def _pass_seconds(manifest: Manifest, arena: "npt.NDArray[np.uint8]", batch: int
 
     from tidemill.actors.compute.step_events import BundlesNeeded
 
-    decoder = _resident_decoder(manifest, arena, context=batch, chunk=batch, threads=threads)
+    decoder = resident_decoder(manifest, arena, context=batch, chunk=batch, threads=threads)
     places = {TableId(i): BundlePlaces(manifest, TableId(i)) for i in bundle_tables(manifest)}
 
     def run() -> float:

@@ -1,0 +1,1 @@
+"""`tidemill stress VERB`: one module per verb, everything heavy imported inside."""

@@ -1,0 +1,14 @@
+"""The sub-commands of `tidemill stress`; cli/main.py registers them."""
+
+import typer
+
+from tidemill.runtime.cli.stress.reader import reader
+
+app = typer.Typer(
+    name="stress",
+    help="Load on one part alone, or on several, without a model: the actors' own classes. Ctrl-C gives the report so "
+    "far.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.command()(reader)

@@ -1,0 +1,76 @@
+"""Plots of a report as SVG text. Needs matplotlib, which nothing else here does."""
+
+import io
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from tidemill.runtime.stress.report import JobReport, LatencyStats
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SIZE = (8.0, 3.2)  # inches
+CURVES_MAX = 8  # in one plot: more cannot be told apart
+
+
+def draw(paint: Callable[["Axes"], None], salt: str) -> str:
+    """`salt` tells this plot's inner names from those of others on the same page."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt, "font.size": 9}):
+        figure = Figure(figsize=SIZE, layout="constrained")
+        axes = figure.subplots()
+        axes.spines[["top", "right"]].set_visible(False)
+        paint(axes)
+        out = io.StringIO()
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    text = out.getvalue()
+    return text[text.index("<svg") :]
+
+
+def latency_chart(curves: Sequence[tuple[str, LatencyStats]]) -> str:
+    """How the latencies of each are spread: share of all within a bucket, over time."""
+
+    def paint(axes: "Axes") -> None:
+        for name, stats in curves[:CURVES_MAX]:
+            values = [int(value) / 1000 for value in stats.bins]
+            shares = [100 * count / max(1, stats.N) for count in stats.bins.values()]
+            axes.step(values, shares, where="mid", label=name, linewidth=1)
+        axes.set(xscale="log", xlabel="latency, µs", ylabel="% of all, per bucket of 1.6 %", ylim=(0, None))
+        axes.legend(frameon=False)
+
+    return draw(paint, "latency")
+
+
+def rate_chart(jobs: Sequence[JobReport]) -> str:
+    """Bytes per second over time, slice by slice; of jobs that move no bytes, operations."""
+    has_bytes = any(sample.bytes_per_s for job in jobs for sample in job.rate_log)
+
+    def paint(axes: "Axes") -> None:
+        for job in jobs[:CURVES_MAX]:
+            rates = [sample.bytes_per_s / 1e6 if has_bytes else sample.ios_per_s for sample in job.rate_log]
+            axes.plot([sample.ms / 1000 for sample in job.rate_log], rates, label=job.jobname, linewidth=1)
+        axes.set(xlabel="s", ylabel="MB/s" if has_bytes else "operations/s", ylim=(0, None))
+        axes.legend(frameon=False)
+
+    return draw(paint, "rate")
+
+
+def sweep_chart(names: Sequence[str], values: Sequence[float], latencies_ns: Sequence[int], unit: str) -> str:
+    """A rate over the points of a sweep, and the 99th percentile of latency beside it."""
+
+    def paint(axes: "Axes") -> None:
+        places = range(len(names))
+        axes.plot(places, values, marker="o", color="C0")
+        axes.set_ylabel(unit, color="C0")
+        axes.set_ylim(0, None)
+        axes.set_xticks(places, names, rotation=30 if len(names) > 6 else 0)
+        if any(latencies_ns):
+            other = axes.twinx()
+            other.plot(places, [ns / 1000 for ns in latencies_ns], marker="s", color="C1", linestyle="--")
+            other.set_ylabel("p99 latency, µs", color="C1")
+            other.set_ylim(0, None)
+            other.spines["top"].set_visible(False)
+
+    return draw(paint, "sweep")

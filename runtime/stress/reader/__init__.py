@@ -1,0 +1,1 @@
+"""Reads by the real reader actor, in fio's terms."""

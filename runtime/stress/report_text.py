@@ -1,0 +1,79 @@
+"""A report as people read it: fio's layout where fio has one. Pure."""
+
+from tidemill.runtime.sizes import format_size
+from tidemill.runtime.stress.quantities import format_count, unit_of
+from tidemill.runtime.stress.report import JobReport, LatencyStats, ReaderFigures, ReadReport
+
+
+def job_lines(job: JobReport) -> list[str]:
+    options = ", ".join(f"{name}={value}" for name, value in job.options.items() if name not in ("name", "filename"))
+    lines = [f"{job.jobname}: (groupid={job.groupid}): err={job.error}: {options}"]
+    if job.read is not None:
+        lines += read_lines(job.read)
+    lines.append(
+        f"  cpu          : usr={job.usr_cpu:.2f}%, sys={job.sys_cpu:.2f}%, ctx={job.ctx}, majf={job.majf}, "
+        f"minf={job.minf}"
+    )
+    if job.iodepth_level:
+        lines.append(f"  IO depths    : {', '.join(f'{k}={v:.1f}%' for k, v in job.iodepth_level.items())}")
+    if job.reader is not None:
+        lines += reader_lines(job.reader)
+    if job.compute_load is not None:
+        load = job.compute_load
+        lines.append(
+            f"  kernels      : {load.threads} threads of {load.kernels}: {load.alone_bytes_per_s / 1e9:.2f} GB/s "
+            f"alone, {load.beside_bytes_per_s / 1e9:.2f} GB/s beside the load"
+        )
+    return lines
+
+
+def read_lines(read: ReadReport) -> list[str]:
+    lines = [
+        f"  read: IOPS={format_count(read.iops)}, BW={format_size(read.bw_bytes)}/s ({read.bw_bytes / 1e6:.1f}MB/s)"
+        f"({format_size(read.io_bytes)}/{read.runtime}msec)"
+    ]
+    for name, latency in (("slat", read.slat_ns), ("clat", read.clat_ns), (" lat", read.lat_ns)):
+        divisor, unit = unit_of(latency.mean)
+        figures = ", ".join(
+            f"{key}={value / divisor:.2f}"
+            for key, value in (
+                ("min", latency.min), ("max", latency.max), ("avg", latency.mean), ("stdev", latency.stddev),
+            )
+        )  # fmt: skip
+        lines.append(f"    {name} ({unit}): {figures}")
+    lines += percentile_lines("clat", read.clat_ns)
+    lines.append(
+        f"   bw (  KiB/s): min={read.bw_min:.0f}, max={read.bw_max:.0f}, avg={read.bw_mean:.2f}, "
+        f"stdev={read.bw_dev:.2f}, samples={read.bw_samples}"
+    )
+    return lines
+
+
+def percentile_lines(name: str, latency: LatencyStats) -> list[str]:
+    if not latency.percentile:
+        return []
+    divisor, unit = unit_of(latency.mean)
+    items = [f"{float(share):5.2f}th=[{value / divisor:7.1f}]" for share, value in latency.percentile.items()]
+    rows = [", ".join(items[i : i + 4]) for i in range(0, len(items), 4)]
+    return [f"    {name} percentiles ({unit}):", *(f"     | {row}" for row in rows)]
+
+
+def reader_lines(reader: ReaderFigures) -> list[str]:
+    cache = "through the page cache" if reader.load_mode == "buffered" else "past the page cache"
+    in_force = reader.load_mode
+    if reader.load_mode != reader.load_mode_asked:
+        in_force += f" ({reader.load_mode_asked} was refused by the file system)"
+    checked = "every one verified by its checksum" if reader.verified else "not verified"
+    lines = [
+        f"  reader       : {in_force} reads, {cache}, aligned to {reader.alignment_bytes} bytes, {checked}",
+        f"                 {reader.pattern}",
+        f"                 depth {reader.depth} asked for, {reader.depth_mean:.2f} under way on average; "
+        f"{reader.tickets} orders outstanding; into {format_size(reader.arena_bytes)}",
+    ]
+    if reader.device:
+        lines.append(f"                 device {reader.device}")
+    if reader.useful_bytes and reader.orders:
+        lines.append(f"                 {reader.orders} orders, {format_size(reader.useful_bytes)} of what was wanted")
+    if reader.retries or reader.failed:
+        lines.append(f"                 {reader.retries} tried again, {reader.failed} failed: {reader.first_failure}")
+    return lines

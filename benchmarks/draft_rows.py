@@ -163,7 +163,7 @@ def draft_row(where: DraftWhere, point: Point, whole_bytes: int, run: Run, expec
         ttft_s=run.ttft_s,
         token_ids=decoded.token_ids if decoded else (),
         equal_tokens=equal,
-        identical=None if equal is None or own is None else own.token_ids == tuple(expected),
+        identical=None if equal is None or own is None else _is_same(own.token_ids, expected[: where.tokens]),
         seen=seen_share((), decoded.token_ids) if decoded else None,
         peak_bytes=run.peak_bytes,
         bytes_per_token=own.mean_bytes if own else None,
@@ -172,6 +172,11 @@ def draft_row(where: DraftWhere, point: Point, whole_bytes: int, run: Run, expec
         anatomy=_anatomy(own, run.decode_mean_s_per_token, drive) if own else None,
         not_imposed=run.missing,
     )
+
+
+def _is_same(token_ids: Sequence[int], expected: Sequence[int]) -> bool:
+    """As far as the run without drafts went, which may have been the shorter one."""
+    return tuple(token_ids[: len(expected)]) == tuple(expected)
 
 
 def _anatomy(decoded: DraftDecoded, s_per_token: float | None, drive: float | None) -> Pass | None:

@@ -97,13 +97,15 @@ class Comparison:
             for text, draft in product(texts, arguments.drafts.split(",")):
                 flags = (*run_flags(draft, text), *arguments.tidemill_flags.split())
                 contender = DraftTidemill(sys.executable, self._model.directory, flags, f"tidemill {draft}")
-                yield Turn(point, text, number, contender, flags, arguments.tokens)
+                is_slow = draft == "none" and ceiling is not None
+                tokens = min(arguments.tokens, arguments.plain_tokens) if is_slow else arguments.tokens
+                yield Turn(point, text, number, contender, flags, tokens)
 
     def _measure(self, turn: Turn, where: DraftWhere, task: Task) -> DraftRow:
         given = replace(task, ceiling_bytes=turn.point.ceiling_bytes, tokens=turn.tokens)
         run = run_in_turn(turn.contender, given, turn.point, self._arguments)
         ours = [row for row in self.seen if (row.where.contender, row.where.text) == (NONE, turn.text)]
-        expected = next((row.token_ids for row in ours if row.token_ids), ())
+        expected = max((row.token_ids for row in ours), key=len, default=())
         if not expected and run.decoded and turn.contender.name == NONE:
             expected = run.decoded.token_ids
         row = draft_row(where, turn.point, self._model.whole_bytes, run, expected)
@@ -161,6 +163,12 @@ def _parse() -> argparse.Namespace:
     add("--throttle", default="none", help="of reads: none,0.8GB/s")
     add("--tokens", type=int, default=256)
     add("--peer-tokens", type=int, default=32)
+    add(
+        "--plain-tokens",
+        type=int,
+        default=256,
+        help="of runs without drafts below a ceiling: their speed is any text's",
+    )
     add("--prompt-tokens", type=int, default=128)
     add("--rounds", type=int, default=3)
     add("--threads", type=int, default=len(os.sched_getaffinity(0)))

@@ -102,8 +102,11 @@ def test_tokens_have_to_be_those_without_drafts_and_a_peers_are_only_counted() -
     assert row(where("tidemill auto"), run(0.25, SAID)).identical is True
     other = row(where("tidemill auto"), run(0.25, SAID), expected=(1, 2, 9))
     assert (other.identical, other.equal_tokens) == (False, 2)
-    longer = row(where("tidemill auto"), run(0.25, SAID), expected=(1, 2, 3, 4))
-    assert (longer.identical, longer.equal_tokens) == (False, 3)
+    shorter = row(where("tidemill auto"), run(0.25, SAID), expected=(1, 2))  # of a run that was asked for two
+    assert shorter.identical is True
+    asked_for_four = msgspec.structs.replace(where("tidemill auto"), tokens=4)
+    early_end = row(asked_for_four, run(0.25, SAID), expected=(1, 2, 3, 4))
+    assert (early_end.identical, early_end.equal_tokens) == (False, 3)
     peer = row(where("llama.cpp mmap f16"), run(0.25, peer=True), expected=(1, 2, 9))
     assert (peer.identical, peer.equal_tokens, peer.anatomy) == (None, 2, None)
 

@@ -26,6 +26,7 @@ from tidemill.runtime.sizes import parse_size
 from tidemill.runtime.text.chat_template import ChatTemplate
 from tidemill.runtime.text.tokenizer import TextTokenizer
 from tidemill.storage.devices.device import LoadMode
+from tidemill.storage.manifest_file import load_manifest
 
 AUTO_SHARE = 0.8  # of the memory available now: what "auto" takes as ceiling
 DEFAULT_CONTEXT = 2048
@@ -65,6 +66,7 @@ class LLM:
         traces: bool = False,
         draft: str = "auto",
         draft_length: int | None = None,
+        tokenizer: TextTokenizer | None = None,
         on_status: Callable[[StatusText], None] = lambda _: None,
     ) -> "LLM":
         """Open a model by path or name.
@@ -76,7 +78,8 @@ class LLM:
         (`hot-set` by the trace `hot_set`; `quotas` fixed or adaptive, None: what suits it) and `preload` reads ahead;
         `traces` has events tell which part that was.
         `draft` proposes tokens that are checked several at a time: "auto", "none", "ngram", "planes" or "model:NAME",
-        `draft_length` of them or as many as pay; the text is the same.
+        `draft_length` of them or as many as pay; the text is the same. `tokenizer`: the model's, if it was opened
+        before.
         Raises ValueError for bad values, CeilingTooSmallError, StorageError, ActorDiedError.
         """
         directory = resolve_model(model)
@@ -100,13 +103,9 @@ class LLM:
             draft=parse_draft(draft, draft_length),
         )
         options = check_options(options, explicit_context=context is not None)
-        engine = Engine.open(options, on_event=on_status)
-        try:
-            tokenizer = TextTokenizer.open(directory, engine.manifest.decoder.bos_token_id)
-        except BaseException:
-            engine.close()
-            raise
-        return cls(engine, tokenizer, directory.name)
+        # The tokenizer first: it is a large part of what this process weighs when the ceiling is divided.
+        tokenizer = tokenizer or TextTokenizer.open(directory, load_manifest(directory).decoder.bos_token_id)
+        return cls(Engine.open(options, on_event=on_status), tokenizer, directory.name)
 
     def __enter__(self) -> "LLM":
         return self

@@ -15,10 +15,13 @@ from tidemill.runtime.llm import AUTO_SHARE, LLM
 from tidemill.runtime.memory import available_bytes
 from tidemill.runtime.options import EngineOptions, LauncherName, check_options, choose_load_mode, default_threads
 from tidemill.runtime.sizes import parse_size
+from tidemill.runtime.text.tokenizer import TextTokenizer
 from tidemill.storage.devices.device import LoadMode
 
 
-def open_model(opening: Opening, directory: Path, *, context: int | None, quiet: bool) -> LLM:
+def open_model(
+    opening: Opening, directory: Path, *, context: int | None, quiet: bool, tokenizer: TextTokenizer | None = None
+) -> LLM:
     console = stderr_console()
     if opening.selection is not None and not quiet:
         _warn_of_quality(opening.selection, directory)
@@ -40,6 +43,7 @@ def open_model(opening: Opening, directory: Path, *, context: int | None, quiet:
         hot_set=opening.hot_set,
         draft=opening.draft,
         draft_length=opening.draft_length,
+        tokenizer=tokenizer,
         on_status=lambda status: None if quiet else console.print(status.text),
     )
     if opening.selection is not None and not quiet:

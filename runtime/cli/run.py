@@ -32,7 +32,8 @@ def run_prompt(opening: Opening, sampling: SamplingFlags, settings: RunSettings)
     begun = time.perf_counter()
     directory = resolve_model(opening.model)
     decoder = load_manifest(directory).decoder
-    prompt_ids = TextTokenizer.open(directory, decoder.bos_token_id).encode(settings.prompt, add_special_tokens=True)
+    tokenizer = TextTokenizer.open(directory, decoder.bos_token_id)
+    prompt_ids = tokenizer.encode(settings.prompt, add_special_tokens=True)
     if opening.context is None and len(prompt_ids) >= decoder.max_context:
         raise ValueError(
             f"the prompt has {len(prompt_ids)} tokens, this model's context is {decoder.max_context}; shorten it"
@@ -43,7 +44,7 @@ def run_prompt(opening: Opening, sampling: SamplingFlags, settings: RunSettings)
         from tidemill.runtime.cli.sparsity_search import settle_sparsity
 
         opening = settle_sparsity(opening, directory, context=context, prompt_tokens=len(prompt_ids))
-    with open_model(opening, directory, context=context, quiet=settings.as_json) as llm:
+    with open_model(opening, directory, context=context, quiet=settings.as_json, tokenizer=tokenizer) as llm:
         generation = start_generation(llm, prompt_ids, sampling)
         interrupted = _follow(generation, settings)
         summary = generation.summary()

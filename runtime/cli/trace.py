@@ -58,11 +58,10 @@ def _trace(opening: Opening, selection: SelectionSpec, sampling: SamplingFlags, 
     """True when Ctrl-C ended it early and the trace was written."""
     directory = resolve_model(opening.model)
     manifest = load_manifest(directory)
-    prompt_ids = TextTokenizer.open(directory, manifest.decoder.bos_token_id).encode(
-        settings.prompt, add_special_tokens=True
-    )
+    tokenizer = TextTokenizer.open(directory, manifest.decoder.bos_token_id)
+    prompt_ids = tokenizer.encode(settings.prompt, add_special_tokens=True)
     context = opening.context or min(manifest.decoder.max_context, len(prompt_ids) + sampling.max_tokens)
-    with open_model(opening, directory, context=context, quiet=settings.as_json) as llm:
+    with open_model(opening, directory, context=context, quiet=settings.as_json, tokenizer=tokenizer) as llm:
         header = trace_header(manifest, llm.name, selection, len(prompt_ids))
         generation = start_generation(llm, prompt_ids, sampling)
         with TraceWriter(settings.output, header) as trace:

@@ -4,7 +4,8 @@ import io
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tidemill.runtime.stress.report import JobReport, LatencyStats
+from tidemill.runtime.stress.latency_stats import LatencyStats
+from tidemill.runtime.stress.report import JobReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

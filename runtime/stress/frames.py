@@ -1,5 +1,6 @@
 """Whole messages over a socket between a stress command and the processes of its jobs: length-prefixed msgpack."""
 
+import select
 import socket
 import struct
 from typing import Generic, TypeVar
@@ -47,6 +48,10 @@ class FrameSocket(Generic[Got]):
             raise PeerGoneError(str(error)) from None
         finally:
             self._socket.settimeout(None)
+
+    def is_readable(self) -> bool:
+        """Whether something is there, the peer's end too."""
+        return bool(self._buffer) or bool(select.select([self._socket], [], [], 0)[0])
 
     def close(self) -> None:
         self._socket.close()

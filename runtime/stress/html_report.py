@@ -82,7 +82,7 @@ def draw_charts(jobs: Sequence[JobReport]) -> list[Chart]:
     from tidemill.runtime.stress import charts
 
     drawn: list[Chart] = []
-    curves = [(job.jobname, job.read.lat_ns) for job in jobs if job.read is not None and job.read.lat_ns.N]
+    curves = [curve for job in jobs for curve in job.latencies]
     if curves:
         drawn.append(Chart("Latency", charts.latency_chart(curves)))
     timed = [job for job in jobs if len(job.rate_log) > 1]

@@ -5,10 +5,11 @@ from typing import Protocol
 import msgspec
 
 from tidemill.runtime.stress.compute_load import LoadJob
+from tidemill.runtime.stress.link.job import LinkJob
 from tidemill.runtime.stress.reader.job import ReaderJob
 from tidemill.runtime.stress.report import JobReport, LoadFigures
 
-Job = ReaderJob | LoadJob
+Job = ReaderJob | LinkJob | LoadJob
 
 
 class Progress(msgspec.Struct, frozen=True, tag=10):

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import select
 import signal
 import socket
 import sys
@@ -27,6 +26,7 @@ from tidemill.runtime.stress.job import (
     StopJob,
     StoppedError,
 )
+from tidemill.runtime.stress.link.job import LinkJob
 from tidemill.runtime.stress.reader.job import ReaderJob
 
 LOOK_EVERY_NS = 20_000_000  # a look at the socket is a system call
@@ -59,7 +59,7 @@ class _Command:
         now_ns = time.perf_counter_ns()
         if not self._stopped and now_ns - self._looked_ns > LOOK_EVERY_NS:
             self._looked_ns = now_ns
-            if select.select([self._control], [], [], 0)[0]:
+            if self._control.is_readable():
                 self._stopped = isinstance(self._control.receive(0), StopJob)
         return self._stopped
 
@@ -74,6 +74,10 @@ def run_job(job: Job, surroundings: JobSurroundings) -> JobDone | LoadDone:
             from tidemill.runtime.stress.reader.run import run_reader
 
             return JobDone(run_reader(job, surroundings))
+        case LinkJob():
+            from tidemill.runtime.stress.link.run import run_link
+
+            return JobDone(run_link(job, surroundings))
         case LoadJob():
             return LoadDone(run_load(job, surroundings))
 

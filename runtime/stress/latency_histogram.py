@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tidemill.runtime.stress.report import LatencyStats
+from tidemill.runtime.stress.latency_stats import LatencyStats
 
 BITS = 6
 BUCKETS = 1 << BITS

@@ -7,8 +7,9 @@ import msgspec
 import numpy as np
 
 from tidemill.runtime.stress.latency_histogram import LatencyHistogram
+from tidemill.runtime.stress.latency_stats import LatencyStats
 from tidemill.runtime.stress.rate_series import RateSample, add_series, stats_of
-from tidemill.runtime.stress.report import JobReport, LatencyStats, ReadReport
+from tidemill.runtime.stress.report import JobReport, ReadReport
 
 # Upper ends of fio's coarse latency tables.
 NS_ENDS = (2, 4, 10, 20, 50, 100, 250, 500, 750, 1000)

@@ -13,22 +13,9 @@ from statistics import median
 import msgspec
 
 from tidemill import __version__
+from tidemill.runtime.stress.latency_stats import LatencyStats
+from tidemill.runtime.stress.link.job import LinkFigures
 from tidemill.runtime.stress.rate_series import RateSample
-
-
-class LatencyStats(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`percentile`: "99.000000" -> ns. `bins`: the middle of each bucket in ns -> how many; with json+ alone."""
-
-    min: int
-    max: int
-    mean: float
-    stddev: float
-    N: int
-    percentile: Mapping[str, int] = {}
-    bins: Mapping[str, int] = {}
-
-    def without_bins(self) -> "LatencyStats":
-        return msgspec.structs.replace(self, bins={})
 
 
 class ReadReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +45,14 @@ class ReadReport(msgspec.Struct, frozen=True, kw_only=True):
     iops_mean: float
     iops_stddev: float
     iops_samples: int
+
+    def without_bins(self) -> "ReadReport":
+        return msgspec.structs.replace(
+            self,
+            slat_ns=self.slat_ns.without_bins(),
+            clat_ns=self.clat_ns.without_bins(),
+            lat_ns=self.lat_ns.without_bins(),
+        )
 
 
 class MadeRead(msgspec.Struct, frozen=True, array_like=True):
@@ -118,9 +113,27 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     latency_us: Mapping[str, float] = {}
     latency_ms: Mapping[str, float] = {}
     reader: ReaderFigures | None = None
+    link: LinkFigures | None = None
     compute_load: LoadFigures | None = None
     rate_log: tuple[RateSample, ...] = ()
     made: tuple[MadeRead, ...] = ()  # between processes alone
+
+    @property
+    def latencies(self) -> Sequence[tuple[str, LatencyStats]]:
+        """What is worth a plot, with names."""
+        if self.read is not None and self.read.lat_ns.N:
+            return [(self.jobname, self.read.lat_ns)]
+        if self.link is not None and self.link.round_trip_ns.N:
+            pipe = self.link.pipe_round_trip_ns
+            return [(self.jobname, self.link.round_trip_ns), *([(f"{self.jobname} pipe", pipe)] if pipe else [])]
+        return []
+
+    def without_bins(self) -> "JobReport":
+        return msgspec.structs.replace(
+            self,
+            read=None if self.read is None else self.read.without_bins(),
+            link=None if self.link is None else self.link.without_bins(),
+        )
 
 
 class Spread(msgspec.Struct, frozen=True, array_like=True):
@@ -161,7 +174,7 @@ class StressReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     def to_json(self, *, bins: bool) -> bytes:
         """`bins`: with the buckets of latencies, as fio's json+."""
-        told = self if bins else msgspec.structs.replace(self, jobs=tuple(map(_without_bins, self.jobs)))
+        told = self if bins else msgspec.structs.replace(self, jobs=tuple(job.without_bins() for job in self.jobs))
         return msgspec.json.format(msgspec.json.encode(told), indent=2)
 
 
@@ -205,16 +218,3 @@ def compare(jobname: str, peer: str, figure: str, ours: Sequence[float], theirs:
         theirs=spread_of(theirs),
         ratio=spread_of(ratios),
     )
-
-
-def _without_bins(job: JobReport) -> JobReport:
-    read = job.read
-    if read is None:
-        return job
-    bare = msgspec.structs.replace(
-        read,
-        slat_ns=read.slat_ns.without_bins(),
-        clat_ns=read.clat_ns.without_bins(),
-        lat_ns=read.lat_ns.without_bins(),
-    )
-    return msgspec.structs.replace(job, read=bare)

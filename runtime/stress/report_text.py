@@ -1,8 +1,10 @@
 """A report as people read it: fio's layout where fio has one. Pure."""
 
 from tidemill.runtime.sizes import format_size
-from tidemill.runtime.stress.quantities import format_count, unit_of
-from tidemill.runtime.stress.report import JobReport, LatencyStats, ReaderFigures, ReadReport
+from tidemill.runtime.stress.latency_stats import LatencyStats
+from tidemill.runtime.stress.link.job import LinkFigures
+from tidemill.runtime.stress.quantities import format_count, format_ns, unit_of
+from tidemill.runtime.stress.report import JobReport, ReaderFigures, ReadReport
 
 
 def job_lines(job: JobReport) -> list[str]:
@@ -10,6 +12,8 @@ def job_lines(job: JobReport) -> list[str]:
     lines = [f"{job.jobname}: (groupid={job.groupid}): err={job.error}: {options}"]
     if job.read is not None:
         lines += read_lines(job.read)
+    if job.link is not None:
+        lines += link_lines(job.link)
     lines.append(
         f"  cpu          : usr={job.usr_cpu:.2f}%, sys={job.sys_cpu:.2f}%, ctx={job.ctx}, majf={job.majf}, "
         f"minf={job.minf}"
@@ -77,3 +81,34 @@ def reader_lines(reader: ReaderFigures) -> list[str]:
     if reader.retries or reader.failed:
         lines.append(f"                 {reader.retries} tried again, {reader.failed} failed: {reader.first_failure}")
     return lines
+
+
+def link_lines(link: LinkFigures) -> list[str]:
+    lines = [
+        f"  round trip   : {latency_line(link.round_trip_ns)}",
+        f"  one way      : {format_count(link.messages_per_s)} messages/s, {format_size(link.bytes_per_s)}/s",
+    ]
+    if link.pipe_round_trip_ns is not None:
+        lines.insert(1, f"  pipe         : {latency_line(link.pipe_round_trip_ns)}")
+    slow = link.slow_reader
+    if slow.certain_error:
+        lines.append(f"  slow reader  : refused after {slow.certain_sent} messages: {slow.certain_error}")
+    else:
+        lines.append(
+            f"  slow reader  : {format_ns(slow.pause_ns)} a message: the writer waits {slow.waited_share:.0%} of its "
+            f"time, longest {format_ns(slow.send_ns.max)}; {slow.certain_sent} sent, {slow.certain_lost} lost"
+        )
+    share = slow.droppable_dropped / max(1, slow.droppable_sent)
+    lines.append(
+        f"  droppable    : {slow.droppable_sent} sent without a wait, {share:.1%} dropped and counted, "
+        f"{slow.droppable_lost} lost"
+    )
+    if link.stuck_error:
+        lines.append(f"  stuck reader : after {link.stuck_after_s:.1f} s: {link.stuck_error}")
+    return lines
+
+
+def latency_line(latency: LatencyStats) -> str:
+    shares = {name: latency.percentile.get(f"{name:.6f}", 0) for name in (50.0, 99.0, 99.9)}
+    told = ", ".join(f"p{name:g} {format_ns(value)}" for name, value in shares.items())
+    return f"{told}, least {format_ns(latency.min)}, most {format_ns(latency.max)}; {latency.N} of them"

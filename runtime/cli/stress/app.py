@@ -2,6 +2,7 @@
 
 import typer
 
+from tidemill.runtime.cli.stress.link import link
 from tidemill.runtime.cli.stress.reader import reader
 
 app = typer.Typer(
@@ -12,3 +13,4 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(reader)
+app.command()(link)

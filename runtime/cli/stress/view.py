@@ -1,5 +1,6 @@
 """A report on stdout."""
 
+import sys
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -9,9 +10,11 @@ from tidemill.runtime.stress.quantities import format_figure
 from tidemill.runtime.stress.report import Comparison, StressReport
 from tidemill.runtime.stress.report_text import job_lines
 
+WIDTH = 160  # of what is no terminal
+
 
 def print_report(report: StressReport) -> None:
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = Console(highlight=False, soft_wrap=True, markup=False, width=None if sys.stdout.isatty() else WIDTH)
     if report.interrupted:
         console.print("interrupted: what was done up to there")
     for job in report.jobs:

@@ -75,3 +75,20 @@ def sweep_chart(names: Sequence[str], values: Sequence[float], latencies_ns: Seq
             other.spines["top"].set_visible(False)
 
     return draw(paint, "sweep")
+
+
+def hit_chart(jobs: Sequence[JobReport]) -> str:
+    """Hits over the arena's size, a curve for each policy; one token's demand as a line, the cliff to its left."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for job in jobs:
+        if job.arena is not None:
+            curves.setdefault(job.arena.policy, []).append((job.arena.demand_ratio, 100 * job.arena.late_hit_rate))
+
+    def paint(axes: "Axes") -> None:
+        for policy, points in curves.items():
+            axes.plot(*zip(*sorted(points), strict=True), marker="o", label=policy, linewidth=1)
+        axes.axvline(1.0, color="grey", linestyle=":", label="one token's demand")
+        axes.set(xlabel="what the caches hold, in demands of one token", ylabel="hits, %", ylim=(0, 101))
+        axes.legend(frameon=False)
+
+    return draw(paint, "hits")

@@ -93,4 +93,6 @@ def draw_charts(jobs: Sequence[JobReport]) -> list[Chart]:
         p99 = [read.clat_ns.percentile.get("99.000000", 0) for _, read in swept]
         rates = [read.bw_bytes / 1e6 for _, read in swept]
         drawn.append(Chart("Sweep", charts.sweep_chart([name for name, _ in swept], rates, p99, "MB/s")))
+    if any(job.arena is not None for job in jobs):
+        drawn.append(Chart("Hits over the arena's size", charts.hit_chart(jobs)))
     return drawn

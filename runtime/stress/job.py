@@ -4,12 +4,13 @@ from typing import Protocol
 
 import msgspec
 
+from tidemill.runtime.stress.arena.job import ArenaJob
 from tidemill.runtime.stress.compute_load import LoadJob
 from tidemill.runtime.stress.link.job import LinkJob
 from tidemill.runtime.stress.reader.job import ReaderJob
 from tidemill.runtime.stress.report import JobReport, LoadFigures
 
-Job = ReaderJob | LinkJob | LoadJob
+Job = ReaderJob | LinkJob | ArenaJob | LoadJob
 
 
 class Progress(msgspec.Struct, frozen=True, tag=10):
@@ -50,7 +51,7 @@ class JobReady(msgspec.Struct, frozen=True, tag=12):
 
 
 class JobDone(msgspec.Struct, frozen=True, tag=13):
-    report: JobReport
+    reports: tuple[JobReport, ...]
 
 
 class LoadDone(msgspec.Struct, frozen=True, tag=15):

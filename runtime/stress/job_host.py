@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Sequence
 
+from tidemill.runtime.stress.arena.job import ArenaJob
 from tidemill.runtime.stress.compute_load import LoadJob, run_load
 from tidemill.runtime.stress.frames import FrameSocket, PeerGoneError
 from tidemill.runtime.stress.job import (
@@ -73,11 +74,15 @@ def run_job(job: Job, surroundings: JobSurroundings) -> JobDone | LoadDone:
         case ReaderJob():
             from tidemill.runtime.stress.reader.run import run_reader
 
-            return JobDone(run_reader(job, surroundings))
+            return JobDone((run_reader(job, surroundings),))
         case LinkJob():
             from tidemill.runtime.stress.link.run import run_link
 
-            return JobDone(run_link(job, surroundings))
+            return JobDone((run_link(job, surroundings),))
+        case ArenaJob():
+            from tidemill.runtime.stress.arena.run import run_arena
+
+            return JobDone(run_arena(job, surroundings))
         case LoadJob():
             return LoadDone(run_load(job, surroundings))
 

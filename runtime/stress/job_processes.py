@@ -51,12 +51,12 @@ class _Child:
     stderr: IO[bytes]
     is_ready: bool = False
     progress: Progress | None = None
-    report: JobReport | None = None
+    reports: tuple[JobReport, ...] | None = None
     figures: LoadFigures | None = None
 
     @property
     def is_done(self) -> bool:
-        return self.report is not None or self.figures is not None
+        return self.reports is not None or self.figures is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class JobProcesses:
             interrupted = True
             self._stop(self._children)
             self._until_done(time.monotonic() + STOP_DEADLINE_S)
-        reports = [child.report for child in self._children if child.report is not None]
+        reports = [report for child in self._children for report in child.reports or ()]
         figures = [child.figures for child in self._children if child.figures is not None]
         return JobsOutcome(reports, figures[0] if figures else None, interrupted)
 
@@ -156,8 +156,8 @@ class JobProcesses:
                 child.is_ready = True
             case Progress():
                 child.progress = message
-            case JobDone(report=report):
-                child.report = report
+            case JobDone(reports=reports):
+                child.reports = reports
             case LoadDone(figures=figures):
                 child.figures = figures
             case JobFailed(what=what, is_expected=True):

@@ -13,6 +13,7 @@ from statistics import median
 import msgspec
 
 from tidemill import __version__
+from tidemill.runtime.stress.arena.job import ArenaFigures
 from tidemill.runtime.stress.latency_stats import LatencyStats
 from tidemill.runtime.stress.link.job import LinkFigures
 from tidemill.runtime.stress.rate_series import RateSample
@@ -114,6 +115,7 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     latency_ms: Mapping[str, float] = {}
     reader: ReaderFigures | None = None
     link: LinkFigures | None = None
+    arena: ArenaFigures | None = None
     compute_load: LoadFigures | None = None
     rate_log: tuple[RateSample, ...] = ()
     made: tuple[MadeRead, ...] = ()  # between processes alone
@@ -126,6 +128,8 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.link is not None and self.link.round_trip_ns.N:
             pipe = self.link.pipe_round_trip_ns
             return [(self.jobname, self.link.round_trip_ns), *([(f"{self.jobname} pipe", pipe)] if pipe else [])]
+        if self.arena is not None and self.arena.visit_ns.N:
+            return [(self.jobname, self.arena.visit_ns)]
         return []
 
     def without_bins(self) -> "JobReport":
@@ -133,6 +137,7 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             self,
             read=None if self.read is None else self.read.without_bins(),
             link=None if self.link is None else self.link.without_bins(),
+            arena=None if self.arena is None else self.arena.without_bins(),
         )
 
 

@@ -1,6 +1,7 @@
 """A report as people read it: fio's layout where fio has one. Pure."""
 
 from tidemill.runtime.sizes import format_size
+from tidemill.runtime.stress.arena.job import ArenaFigures
 from tidemill.runtime.stress.latency_stats import LatencyStats
 from tidemill.runtime.stress.link.job import LinkFigures
 from tidemill.runtime.stress.quantities import format_count, format_ns, unit_of
@@ -14,6 +15,8 @@ def job_lines(job: JobReport) -> list[str]:
         lines += read_lines(job.read)
     if job.link is not None:
         lines += link_lines(job.link)
+    if job.arena is not None:
+        lines += arena_lines(job.arena)
     lines.append(
         f"  cpu          : usr={job.usr_cpu:.2f}%, sys={job.sys_cpu:.2f}%, ctx={job.ctx}, majf={job.majf}, "
         f"minf={job.minf}"
@@ -112,3 +115,16 @@ def latency_line(latency: LatencyStats) -> str:
     shares = {name: latency.percentile.get(f"{name:.6f}", 0) for name in (50.0, 99.0, 99.9)}
     told = ", ".join(f"p{name:g} {format_ns(value)}" for name, value in shares.items())
     return f"{told}, least {format_ns(latency.min)}, most {format_ns(latency.max)}; {latency.N} of them"
+
+
+def arena_lines(arena: ArenaFigures) -> list[str]:
+    return [
+        f"  arena        : {format_size(arena.arena_bytes)}, caches hold {arena.cache_share:.0%} of all bundles, "
+        f"{arena.demand_ratio:.2f} of one token's demand",
+        f"  hits         : {arena.hit_rate:.1%} of {arena.bundles} bundles in {arena.tokens} tokens, "
+        f"{arena.late_hit_rate:.1%} of the second half",
+        f"                 per token {arena.loaded_per_token:.0f} read, {arena.admitted_per_token:.0f} admitted, "
+        f"{arena.evicted_per_token:.0f} evicted; {arena.quota_moved} of quota moved",
+        f"  management   : {arena.management_ns:.0f} ns a bundle, {format_count(arena.bundles_per_s)} bundles/s",
+        f"  visit        : {latency_line(arena.visit_ns)}",
+    ]

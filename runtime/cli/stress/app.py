@@ -2,6 +2,7 @@
 
 import typer
 
+from tidemill.runtime.cli.stress.arena import arena
 from tidemill.runtime.cli.stress.link import link
 from tidemill.runtime.cli.stress.reader import reader
 
@@ -14,3 +15,4 @@ app = typer.Typer(
 )
 app.command()(reader)
 app.command()(link)
+app.command()(arena)

@@ -40,6 +40,7 @@ def prepare_actor(
     *,
     selects: bool = False,
     draft_planes: bool = False,
+    consumes: bool = False,
 ) -> None:
     """Import and load what the actor will need, so that the process weighs what it will weigh when it is measured."""
     manifests = [load_manifest(Path(directory)) for directory in model_directories]
@@ -50,6 +51,8 @@ def prepare_actor(
             pass
         case ActorName.READER:
             find_gather_code(manifests[0])
+        case ActorName.COMPUTE if consumes:
+            import tidemill.runtime.stress.pipeline.timed_decoder  # noqa: F401
         case ActorName.COMPUTE:
             from tidemill.actors.compute.kernels.warm_up import warm_up
 
@@ -124,6 +127,11 @@ def _build_compute(
     assert arena is not None
     config = spec.compute
     placement = Placement(len(manifest.extents))
+    if spec.consumer is not None:
+        from tidemill.runtime.stress.pipeline.timed_decoder import TimedDecoder
+
+        timed = TimedDecoder(spec.consumer, manifest, arena, placement, config.plan)
+        return ComputeActor(config, timed.as_decoder(), placement, counters, time.perf_counter_ns)
     policies = _policies(spec, lab)
     masking = evaluation = None
     if config.window:

@@ -7,6 +7,7 @@ from tidemill.actors.compute.config import ComputeConfig
 from tidemill.actors.predictor.config import PredictorConfig
 from tidemill.actors.reader.config import ReaderConfig
 from tidemill.runtime.region import RegionRef
+from tidemill.runtime.stress.pipeline.consumer import ConsumerSpec
 from tidemill.storage.devices.device import LoadMode
 
 
@@ -18,6 +19,7 @@ class CellSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     arena: ArenaConfig
     reader: ReaderConfig
     compute: ComputeConfig
+    consumer: ConsumerSpec | None = None  # compute takes its time and computes nothing
 
 
 class CellRegions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -161,6 +161,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--selects", action="store_true")
     parser.add_argument("--draft-planes", action="store_true")
+    parser.add_argument("--consumes", action="store_true")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides what Ctrl-C means
     threading.Thread(target=_die_with, args=(options.control_fd, options.launcher_id), daemon=True).start()
@@ -168,7 +169,12 @@ def main(arguments: Sequence[str]) -> int:
     host = ActorHost(options.actor, control, RunDirectory(options.run_directory))
     try:
         prepare_actor(
-            options.actor, options.models, options.threads, selects=options.selects, draft_planes=options.draft_planes
+            options.actor,
+            options.models,
+            options.threads,
+            selects=options.selects,
+            draft_planes=options.draft_planes,
+            consumes=options.consumes,
         )
         control.send(Hello(os.getpid()))
         match control.receive(None):

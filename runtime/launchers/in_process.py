@@ -122,10 +122,18 @@ class InProcessLauncher:
         self.counters: Counters = new_counters()
 
     def prepare(
-        self, model_directories: Sequence[str], *, threads: int, selects: bool = False, draft_planes: bool = False
+        self,
+        model_directories: Sequence[str],
+        *,
+        threads: int,
+        selects: bool = False,
+        draft_planes: bool = False,
+        consumes: bool = False,
     ) -> None:
         for name in ACTORS:
-            prepare_actor(name, model_directories, threads, selects=selects, draft_planes=draft_planes)
+            prepare_actor(
+                name, model_directories, threads, selects=selects, draft_planes=draft_planes, consumes=consumes
+            )
 
     def process_ids(self) -> Mapping[str, int]:
         return {"engine": os.getpid()}

@@ -26,10 +26,17 @@ class Launcher(Protocol):
     def counters(self) -> Counters: ...
 
     def prepare(
-        self, model_directories: Sequence[str], *, threads: int, selects: bool = False, draft_planes: bool = False
+        self,
+        model_directories: Sequence[str],
+        *,
+        threads: int,
+        selects: bool = False,
+        draft_planes: bool = False,
+        consumes: bool = False,
     ) -> None:
         """Bring the actors' processes up, with all that they import for these models: the one that is run, and one that
-        drafts for it. `selects`, `draft_planes`: with the kernels of steps that select, of drafts with plane 0. Raises
+        drafts for it. `selects`, `draft_planes`: with the kernels of steps that select, of drafts with plane 0;
+        `consumes`: with none, as compute will only take its time (CellSpec.consumer). Raises
         ActorDiedError."""
         ...
 

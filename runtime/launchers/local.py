@@ -63,13 +63,20 @@ class LocalLauncher:
         self._kills_before = out_of_memory_kills()
 
     def prepare(
-        self, model_directories: Sequence[str], *, threads: int, selects: bool = False, draft_planes: bool = False
+        self,
+        model_directories: Sequence[str],
+        *,
+        threads: int,
+        selects: bool = False,
+        draft_planes: bool = False,
+        consumes: bool = False,
     ) -> None:
         for name in (ActorName.ENGINE, *ACTORS):
             self._run_directory.make_fifo(name)
         self._wake_fd = self._open_fifo(ActorName.ENGINE)
         for name in ACTORS:
-            self._spawn(name, model_directories, threads, selects=selects, draft_planes=draft_planes)
+            kernels = {"--selects": selects, "--draft-planes": draft_planes, "--consumes": consumes}
+            self._spawn(name, model_directories, threads, [flag for flag, is_set in kernels.items() if is_set])
         self._await_all(Hello, HELLO_DEADLINE_S)
 
     def process_ids(self) -> Mapping[str, int]:
@@ -140,14 +147,13 @@ class LocalLauncher:
     # --- children
 
     def _spawn(
-        self, name: ActorName, model_directories: Sequence[str], threads: int, *, selects: bool, draft_planes: bool
+        self, name: ActorName, model_directories: Sequence[str], threads: int, kernel_flags: Sequence[str]
     ) -> None:
         ours, theirs = socket.socketpair()
         arguments = ["--actor", name, "--control-fd", str(theirs.fileno()), "--threads", str(threads)]
         arguments += ["--launcher-id", str(os.getpid())]
         arguments += ["--models", *model_directories, "--run-directory", str(self._run_directory.path)]
-        arguments += ["--selects"] if selects else []
-        arguments += ["--draft-planes"] if draft_planes else []
+        arguments += kernel_flags
         with theirs, self._run_directory.stderr(name).open("wb") as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "tidemill.runtime.host", *arguments],  # -P: the cwd is not on the path

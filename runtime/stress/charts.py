@@ -92,3 +92,18 @@ def hit_chart(jobs: Sequence[JobReport]) -> str:
         axes.legend(frameon=False)
 
     return draw(paint, "hits")
+
+
+def pipeline_chart(jobs: Sequence[JobReport]) -> str:
+    """Time of a token over the time of computing it, beside the bound."""
+    found = sorted((job.pipeline for job in jobs if job.pipeline is not None), key=lambda one: one.compute_ns)
+    compute = [one.compute_ns / 1e6 for one in found]
+
+    def paint(axes: "Axes") -> None:
+        axes.plot(compute, [one.token_ns.mean / 1e6 for one in found], marker="o", label="token")
+        axes.plot(compute, [one.bound_ns / 1e6 for one in found], linestyle=":", label="max(compute, bytes / rate)")
+        axes.plot(compute, [one.stall_ns / 1e6 for one in found], marker="s", linewidth=1, label="of it, stall")
+        axes.set(xlabel="compute, ms a token", ylabel="ms a token", xlim=(0, None), ylim=(0, None))
+        axes.legend(frameon=False)
+
+    return draw(paint, "pipeline")

@@ -7,10 +7,11 @@ import msgspec
 from tidemill.runtime.stress.arena.job import ArenaJob
 from tidemill.runtime.stress.compute_load import LoadJob
 from tidemill.runtime.stress.link.job import LinkJob
+from tidemill.runtime.stress.pipeline.job import PipelineJob
 from tidemill.runtime.stress.reader.job import ReaderJob
 from tidemill.runtime.stress.report import JobReport, LoadFigures
 
-Job = ReaderJob | LinkJob | ArenaJob | LoadJob
+Job = ReaderJob | LinkJob | ArenaJob | PipelineJob | LoadJob
 
 
 class Progress(msgspec.Struct, frozen=True, tag=10):

@@ -28,6 +28,7 @@ from tidemill.runtime.stress.job import (
     StoppedError,
 )
 from tidemill.runtime.stress.link.job import LinkJob
+from tidemill.runtime.stress.pipeline.job import PipelineJob
 from tidemill.runtime.stress.reader.job import ReaderJob
 
 LOOK_EVERY_NS = 20_000_000  # a look at the socket is a system call
@@ -83,6 +84,10 @@ def run_job(job: Job, surroundings: JobSurroundings) -> JobDone | LoadDone:
             from tidemill.runtime.stress.arena.run import run_arena
 
             return JobDone(run_arena(job, surroundings))
+        case PipelineJob():
+            from tidemill.runtime.stress.pipeline.run import run_pipeline
+
+            return JobDone((run_pipeline(job, surroundings),))
         case LoadJob():
             return LoadDone(run_load(job, surroundings))
 

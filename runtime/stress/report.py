@@ -16,6 +16,7 @@ from tidemill import __version__
 from tidemill.runtime.stress.arena.job import ArenaFigures
 from tidemill.runtime.stress.latency_stats import LatencyStats
 from tidemill.runtime.stress.link.job import LinkFigures
+from tidemill.runtime.stress.pipeline.job import PipelineFigures
 from tidemill.runtime.stress.rate_series import RateSample
 
 
@@ -116,6 +117,7 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reader: ReaderFigures | None = None
     link: LinkFigures | None = None
     arena: ArenaFigures | None = None
+    pipeline: PipelineFigures | None = None
     compute_load: LoadFigures | None = None
     rate_log: tuple[RateSample, ...] = ()
     made: tuple[MadeRead, ...] = ()  # between processes alone
@@ -130,6 +132,8 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             return [(self.jobname, self.link.round_trip_ns), *([(f"{self.jobname} pipe", pipe)] if pipe else [])]
         if self.arena is not None and self.arena.visit_ns.N:
             return [(self.jobname, self.arena.visit_ns)]
+        if self.pipeline is not None and self.pipeline.token_ns.N:
+            return [(self.jobname, self.pipeline.token_ns)]
         return []
 
     def without_bins(self) -> "JobReport":
@@ -138,6 +142,7 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             read=None if self.read is None else self.read.without_bins(),
             link=None if self.link is None else self.link.without_bins(),
             arena=None if self.arena is None else self.arena.without_bins(),
+            pipeline=None if self.pipeline is None else self.pipeline.without_bins(),
         )
 
 

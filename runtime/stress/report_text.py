@@ -4,6 +4,7 @@ from tidemill.runtime.sizes import format_size
 from tidemill.runtime.stress.arena.job import ArenaFigures
 from tidemill.runtime.stress.latency_stats import LatencyStats
 from tidemill.runtime.stress.link.job import LinkFigures
+from tidemill.runtime.stress.pipeline.job import PipelineFigures
 from tidemill.runtime.stress.quantities import format_count, format_ns, unit_of
 from tidemill.runtime.stress.report import JobReport, ReaderFigures, ReadReport
 
@@ -17,6 +18,8 @@ def job_lines(job: JobReport) -> list[str]:
         lines += link_lines(job.link)
     if job.arena is not None:
         lines += arena_lines(job.arena)
+    if job.pipeline is not None:
+        lines += pipeline_lines(job.pipeline)
     lines.append(
         f"  cpu          : usr={job.usr_cpu:.2f}%, sys={job.sys_cpu:.2f}%, ctx={job.ctx}, majf={job.majf}, "
         f"minf={job.minf}"
@@ -128,3 +131,22 @@ def arena_lines(arena: ArenaFigures) -> list[str]:
         f"  management   : {arena.management_ns:.0f} ns a bundle, {format_count(arena.bundles_per_s)} bundles/s",
         f"  visit        : {latency_line(arena.visit_ns)}",
     ]
+
+
+def pipeline_lines(found: PipelineFigures) -> list[str]:
+    rate = 1e9 / found.token_ns.mean if found.token_ns.mean else 0.0
+    lines = [
+        f"  tokens       : {found.tokens}, {format_count(rate)}/s; {latency_line(found.token_ns)}",
+        f"  per token    : stall {format_ns(found.stall_ns)} ({found.stall_share:.0%}), compute "
+        f"{format_ns(found.compute_ns)}, management {format_ns(found.management_ns)}",
+        f"  flash        : {format_size(found.flash_bytes_per_token)}/token, {found.flash_bytes_per_s / 1e9:.2f} GB/s "
+        f"sustained, {found.load_mode} reads, busy {found.busy_share:.0%} of the time",
+        f"  arena        : {format_size(found.arena_bytes)}, locked {format_size(found.locked_bytes)}, layout "
+        f"{found.layout}" + (f", {found.hit_rate:.0%} hits" if found.hit_rate else ""),
+    ]
+    if found.bound_ns and found.tokens:
+        lines.append(
+            f"  bound        : max(compute, bytes / rate) {format_ns(found.bound_ns)} a token; this is "
+            f"{found.token_ns.mean / found.bound_ns:.2f} of it"
+        )
+    return lines + ([f"  failed       : {found.failed}"] if found.failed else [])

@@ -29,12 +29,7 @@ def scratch_file(
     `bundle_bytes`: it holds single bundles of table 0, each with its digest; 0: nothing but random bytes.
     Raises NoScratchSpaceError, DeviceError.
     """
-    usage = _usage(directory)
-    if size > usage.free - KEPT_FREE * usage.total:
-        raise NoScratchSpaceError(
-            f"a scratch file of {format_size(size)} does not fit {directory}, where {format_size(usage.free)} are free "
-            "and 5 % are left to others; give a smaller --size, or another --directory"
-        )
+    check_room(directory, size)
     fd, name = tempfile.mkstemp(prefix=".stress-", dir=directory)
     os.unlink(name)  # the open descriptor keeps it; /proc opens it again with the flags that the device wants
     try:
@@ -44,11 +39,17 @@ def scratch_file(
         os.close(fd)
 
 
-def _usage(directory: Path) -> "shutil._ntuple_diskusage":
+def check_room(directory: Path, size: int) -> None:
+    """Raises NoScratchSpaceError, DeviceError."""
     try:
-        return shutil.disk_usage(directory)
+        usage = shutil.disk_usage(directory)
     except OSError as error:
         raise DeviceError(f"{directory} is no directory for a scratch file: {error.strerror}") from None
+    if size > usage.free - KEPT_FREE * usage.total:
+        raise NoScratchSpaceError(
+            f"a scratch file of {format_size(size)} does not fit {directory}, where {format_size(usage.free)} are free "
+            "and 5 % are left to others; give a smaller --size, or another --directory"
+        )
 
 
 def _fill(fd: int, size: int, bundle_bytes: int, on_bytes: Callable[[int], None], directory: Path) -> None:

@@ -4,6 +4,7 @@ import typer
 
 from tidemill.runtime.cli.stress.arena import arena
 from tidemill.runtime.cli.stress.link import link
+from tidemill.runtime.cli.stress.pipeline import pipeline
 from tidemill.runtime.cli.stress.reader import reader
 
 app = typer.Typer(
@@ -16,3 +17,4 @@ app = typer.Typer(
 app.command()(reader)
 app.command()(link)
 app.command()(arena)
+app.command()(pipeline)

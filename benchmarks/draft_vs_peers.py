@@ -104,7 +104,8 @@ class Comparison:
     def _measure(self, turn: Turn, where: DraftWhere, task: Task) -> DraftRow:
         given = replace(task, ceiling_bytes=turn.point.ceiling_bytes, tokens=turn.tokens)
         run = run_in_turn(turn.contender, given, turn.point, self._arguments)
-        ours = [row for row in self.seen if (row.where.contender, row.where.text) == (NONE, turn.text)]
+        own = (where.label, where.model, where.text, NONE)
+        ours = [row for row in self._measured.rows if _who(row.where) == own]
         expected = max((row.token_ids for row in ours), key=len, default=())
         if not expected and run.decoded and turn.contender.name == NONE:
             expected = run.decoded.token_ids
@@ -125,6 +126,10 @@ class Comparison:
             prompt_tokens=self._arguments.prompt_tokens,
             round=turn.round,
         )
+
+
+def _who(where: DraftWhere) -> tuple[str, str, str, str]:
+    return where.label, where.model, where.text, where.contender
 
 
 def run_flags(draft: str, text: str) -> tuple[str, ...]:

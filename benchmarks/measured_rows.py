@@ -1,6 +1,7 @@
 """Rows of runs that a program appends to a file, and finds there when it is called again. Knows no kind of row."""
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -46,6 +47,11 @@ class MeasuredRows(Generic[Row]):
 
     def find(self, where: msgspec.Struct) -> Row | None:
         return next((row for row in self._rows if row.where == where and row.outcome not in REPEATED), None)
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """Of all calls, also for what is not asked for in this one."""
+        return self._rows
 
     def add(self, row: Row) -> None:
         self._rows = [other for other in self._rows if other.where != row.where] + [row]

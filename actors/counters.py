@@ -16,7 +16,7 @@ class Counter(IntEnum):
     FLASH_BYTES = 0  # stored bytes that came from flash, verified
     FLASH_READS = 1
     FLASH_BUSY_NS = 2  # time with at least one read in flight
-    FLASH_RETRIES = 3
+    FLASH_RETRIES = 3  # reads that were tried again, as what refused them may pass
     LOAD_MODE = 4  # place in storage.devices.device.LOAD_MODES
     # arena
     LOCKED_BYTES_LOADED = 5
@@ -57,6 +57,12 @@ class Counter(IntEnum):
     SELECTED_POSITIONS = 33  # the number of those positions
     # arena: bundles that one layer may cache more because another may cache fewer
     QUOTA_MOVED = 34
+    # reader
+    FLASH_REREADS = 35  # reads that were done again, as their bytes were not those that were written
+    # reader, of an emulated drive: in the order of storage.devices.emulated.device.Tally
+    EMULATED_LATE_READS = 36
+    EMULATED_LATE_NS = 37
+    EMULATED_FAULTS = 38
 
 
 def new_counters() -> Counters:

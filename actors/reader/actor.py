@@ -2,6 +2,7 @@
 arena."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,36 +23,57 @@ from tidemill.actors.messages import (
 from tidemill.actors.packing import pack_ids, unpack_ids
 from tidemill.actors.reader.config import ReaderConfig
 from tidemill.actors.reader.gathers import GatherCount, GatherPlanner
+from tidemill.actors.reader.retries import Pausing, Tries, pause_ns
 from tidemill.storage.codecs.registry import get_codec
+from tidemill.storage.devices.alarm import Alarm, NoAlarm
 from tidemill.storage.devices.device import LOAD_MODES, FlashDevice, ReadOutcome, ReadRequest
 from tidemill.storage.draft_model import describe_table
 from tidemill.storage.manifest import Extent, Manifest, Table
 from tidemill.storage.read_choices import ReadChoices
 
+ADVICE = "; the drive keeps failing: look at its health (dmesg, smartctl) and move the model to another"
+
+
+class _Try(NamedTuple):
+    read: Read | GatherBundles
+    tries: Tries
+
 
 class ReaderActor:
-    """Every ticket is answered exactly once: read, cancelled or failed (after `retries` more tries)."""
+    """Every ticket is answered exactly once: read, cancelled or failed (after the tries that `retries.py` gives it)."""
 
     name = ActorName.READER
     wants_poll = False
 
-    def __init__(self, config: ReaderConfig, manifest: Manifest, device: FlashDevice, counters: Counters) -> None:
+    def __init__(
+        self,
+        config: ReaderConfig,
+        manifest: Manifest,
+        device: FlashDevice,
+        counters: Counters,
+        alarm: Alarm | None = None,
+    ) -> None:
+        """Without an alarm, a pause lasts until the host looks anyway."""
         self._config = config
         self._manifest = manifest
         self._device = device
         self._counters = counters
-        self._open: dict[int, tuple[Read | GatherBundles, int]] = {}  # ticket -> what, tries so far
+        self._alarm = alarm or NoAlarm()
+        self._open: dict[int, _Try] = {}
+        self._pausing: Pausing[_Try] = Pausing()
+        self._promoted: set[int] = set()  # open tickets
+        self._unwanted: set[int] = set()  # those that were cancelled
         choices = ReadChoices(
             np.array(config.request_bytes, np.float64),
             np.array(config.request_s, np.float64),
             max_bytes=config.read_bytes_max,
         )
-        self._gathers = GatherPlanner(manifest, config.bundles, choices)
+        self._gathers = GatherPlanner(manifest, config.bundles, choices, is_verified=config.is_verified)
         self._gather_counts: dict[int, GatherCount] = {}  # of open tickets
 
     @property
     def wake_fds(self) -> Sequence[int]:
-        return self._device.wake_fds
+        return (*self._device.wake_fds, *self._alarm.wake_fds)
 
     def start(self) -> Sequence[Send]:
         return []
@@ -60,40 +82,41 @@ class ReaderActor:
         match message:
             case ReadBundles(reads=reads):
                 for read in reads:
-                    self._submit(read, now_ns, tries=1)
+                    self._submit(_Try(read, Tries()), now_ns)
             case GatherBundles():
-                self._submit(message, now_ns, tries=1)
+                self._submit(_Try(message, Tries()), now_ns)
             case CancelReads(tickets=tickets):
-                for ticket in unpack_ids(tickets).tolist():
-                    if ticket in self._open:
-                        self._device.cancel(ticket)
+                return self._cancel(unpack_ids(tickets).tolist())
             case PromoteReads(tickets=tickets):
-                self._device.promote([t for t in unpack_ids(tickets).tolist() if t in self._open])
+                promoted = [ticket for ticket in unpack_ids(tickets).tolist() if ticket in self._open]
+                self._promoted.update(promoted)
+                self._device.promote(promoted)
             case _:
                 raise TypeError(f"reader has no use for {type(message).__name__}")
         return []
 
     def poll(self, now_ns: int) -> Sequence[Send]:
+        if self._pausing.next_ns is not None:
+            for again in self._pausing.take_due(now_ns):
+                self._submit(again, now_ns)
+            self._alarm.set(self._pausing.next_ns)
         done: list[int] = []
         cancelled: list[int] = []
-        failed: list[Send] = []
+        answers: list[Send] = []
         for outcome in self._device.outcomes():
-            read, tries = self._open.pop(outcome.ticket)
-            if outcome.cancelled:
+            tried = self._open[outcome.ticket]
+            if outcome.cancelled or (outcome.error is not None and outcome.ticket in self._unwanted):
                 cancelled.append(outcome.ticket)
             elif outcome.error is None:
                 done.append(outcome.ticket)
-                self._count(read, now_ns)
-            elif tries <= self._config.retries:
-                self._counters[Counter.FLASH_RETRIES] += 1
-                self._submit(read, now_ns, tries=tries + 1)
+                self._count(tried.read, now_ns)
+            elif self._try_again(tried, outcome, now_ns):
+                continue
             else:
-                failed.append(self._fail(read, tries, outcome))
-            if outcome.ticket not in self._open:
-                self._gather_counts.pop(outcome.ticket, None)
+                answers.append(self._fail(tried, outcome))
+            self._forget(outcome.ticket)
         self._counters[Counter.FLASH_BUSY_NS] = self._device.busy_ns
         self._counters[Counter.LOAD_MODE] = LOAD_MODES.index(self._device.load_mode)
-        answers = failed
         if done:
             answers.append(Send(ActorName.ARENA, BundlesRead(pack_ids(done))))
         if cancelled:
@@ -102,15 +125,50 @@ class ReaderActor:
 
     def stop(self, *, drain: bool) -> Sequence[Send]:
         self._device.close()
+        self._alarm.close()
         return []
 
-    def _submit(self, read: Read | GatherBundles, now_ns: int, *, tries: int) -> None:
-        self._open[read.ticket] = (read, tries)
+    def _cancel(self, tickets: Sequence[int]) -> Sequence[Send]:
+        """What pauses between two tries is answered here: the device has nothing of it."""
+        pausing = [ticket for ticket in tickets if self._pausing.drop(ticket)]
+        for ticket in pausing:
+            self._forget(ticket)
+        for ticket in tickets:
+            if ticket in self._open:
+                self._unwanted.add(ticket)
+                self._device.cancel(ticket)
+        return [Send(ActorName.ARENA, ReadsCancelled(pack_ids(pausing)))] if pausing else []
+
+    def _submit(self, tried: _Try, now_ns: int) -> None:
+        read = tried.read
+        self._open[read.ticket] = tried
+        urgent = read.demand or read.ticket in self._promoted
         if isinstance(read, GatherBundles):
-            request, self._gather_counts[read.ticket] = self._gathers.plan(read, now_ns, tries=tries)
-            self._device.submit_gather(request, urgent=read.demand)
+            request, self._gather_counts[read.ticket] = self._gathers.plan(read, now_ns, tries=tried.tries.made)
+            self._device.submit_gather(request, urgent=urgent)
         else:
-            self._device.submit(self._request(read), urgent=read.demand)
+            self._device.submit(self._request(read), urgent=urgent)
+
+    def _try_again(self, tried: _Try, outcome: ReadOutcome, now_ns: int) -> bool:
+        """False: it has failed for good."""
+        tries = tried.tries.next(outcome.kind, retries=self._config.retries)
+        if tries is None:
+            return False
+        self._counters[Counter.FLASH_REREADS if outcome.kind == "corrupt" else Counter.FLASH_RETRIES] += 1
+        again = _Try(tried.read, tries)
+        pause = pause_ns(outcome.kind, tried.tries, first_ns=self._config.pause_ns)
+        if pause:
+            self._pausing.add(outcome.ticket, again, due_ns=now_ns + pause)
+            self._alarm.set(self._pausing.next_ns)
+        else:
+            self._submit(again, now_ns)
+        return True
+
+    def _forget(self, ticket: int) -> None:
+        del self._open[ticket]
+        self._gather_counts.pop(ticket, None)
+        self._promoted.discard(ticket)
+        self._unwanted.discard(ticket)
 
     def _count(self, read: Read | GatherBundles, now_ns: int) -> None:
         if isinstance(read, GatherBundles):
@@ -141,7 +199,7 @@ class ReaderActor:
             stored_bytes=read.stored_bytes,
             decoded_bytes=extent.bytes if whole else read.stored_bytes,
             codec=table.planes[extent.plane].codec,
-            checksums=tuple(int(digest, 16) for digest in checksums),
+            checksums=tuple(int(digest, 16) for digest in checksums) if self._config.is_verified else (),
             checksum_block_bytes=block,
             destination=read.destination,
             check=self._check_of(extent, table) if whole else None,
@@ -152,19 +210,15 @@ class ReaderActor:
         bundles = extent.bundle_stop - extent.bundle_start
         return lambda placed: codec.check(extent.plane, placed, table, bundles)
 
-    def _fail(self, read: Read | GatherBundles, tries: int, outcome: ReadOutcome) -> Send:
+    def _fail(self, tried: _Try, outcome: ReadOutcome) -> Send:
+        read = tried.read
         if isinstance(read, GatherBundles):
             table = self._manifest.tables[read.table]
-            bundles = len(unpack_ids(read.bundles))
-            what = (
-                f"{bundles} bundles of {table.role} from layer {table.layer} on could not be read in {tries} tries: "
-                f"{outcome.error}"
-            )
-            return Send(ActorName.ARENA, ReadFailed(read.ticket, what))
-        extent = self._manifest.extents[read.extent]
-        table = self._manifest.tables[extent.table]
-        what = (
-            f"extent {read.extent} ({describe_table(table)}, bundles {extent.bundle_start}..{extent.bundle_stop}) "
-            f"could not be read in {tries} tries: {outcome.error}"
-        )
-        return Send(ActorName.ARENA, ReadFailed(read.ticket, what))
+            what = f"{len(unpack_ids(read.bundles))} bundles of {table.role} from layer {table.layer} on"
+        else:
+            extent = self._manifest.extents[read.extent]
+            bundles = f"bundles {extent.bundle_start}..{extent.bundle_stop}"
+            what = f"extent {read.extent} ({describe_table(self._manifest.tables[extent.table])}, {bundles})"
+        tries = "1 try" if tried.tries.made == 1 else f"{tried.tries.made} tries"
+        text = f"{what} could not be read in {tries}: {outcome.error}{ADVICE if outcome.kind == 'transient' else ''}"
+        return Send(ActorName.ARENA, ReadFailed(read.ticket, text))

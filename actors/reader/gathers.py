@@ -29,7 +29,8 @@ class GatherCount(NamedTuple):
 
 
 class GatherPlanner:
-    def __init__(self, manifest: Manifest, plan: BundlePlan, choices: ReadChoices) -> None:
+    def __init__(self, manifest: Manifest, plan: BundlePlan, choices: ReadChoices, *, is_verified: bool = True) -> None:
+        self._is_verified = is_verified
         self._manifest = manifest
         self._plan = plan
         self._choices = choices
@@ -64,9 +65,10 @@ class GatherPlanner:
         if count.begun_ns is not None:
             self._settle.see((now_ns - count.begun_ns) / 1e9, count.useful_bytes)
 
-    def _check(self, table_id: int, bundles: I64) -> BundleCheck:
+    def _check(self, table_id: int, bundles: I64) -> BundleCheck | None:
         """A whole bundle may still be a hostile one, whose lists kernels could not follow."""
         table = self._manifest.tables[table_id]
+        verified = self._is_verified
         if table.planes[0].codec != "bf16-bundles":
-            return BundleCheck(table_id, bundles)
-        return BundleCheck(table_id, bundles, table.segments, capacity_of(table))
+            return BundleCheck(table_id, bundles) if verified else None
+        return BundleCheck(table_id, bundles, table.segments, capacity_of(table), by_digest=verified)

@@ -47,14 +47,17 @@ def capacity_of(table: Table) -> int:
 
 
 def find_bad_bundle(memory: Bytes, offsets: npt.NDArray[np.int64], table: Table) -> int | None:
+    """See `find_bad_lists`."""
+    return find_bad_lists(memory, offsets, table.segments, capacity_of(table))
+
+
+def find_bad_lists(memory: Bytes, offsets: npt.NDArray[np.int64], segments: Sequence[int], capacity: int) -> int | None:
     """The first of the bundles at `offsets` (multiples of 4) of `memory` whose base or lists kernels could not follow.
 
     All at once, however they lie: 20 µs, and 0.1 to 0.2 µs a bundle.
     """
-    segments = table.segments
     words = memory[: len(memory) // 4 * 4].view("<u4")
     tail = sum(segments) * 3 // 2
-    capacity = capacity_of(table)
     heads = (offsets[:, None] + tail) // 4 + np.arange(len(segments) + 2)
     bases, starts = words[heads[:, 0]], words[heads[:, 1:]]
     bad = (bases > EXPONENT_BASE_MAX) | (bases % EXPONENT_BASE_STEP != 0) | (starts[:, 0] != 0)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from tidemill.storage.devices.gather import GatherRequest
+from tidemill.storage.errors import FailureKind
 
 # direct: past the page cache, straight into the slot. staged: past it into a buffer of huge pages, then copied to the
 # slot. buffered: through the page cache.
@@ -16,8 +17,8 @@ class ReadRequest(NamedTuple):
 
     `offset` and `destination` are multiples of 4096. The device may read up to the next multiple of 4096 past
     `stored_bytes`, and for a codec that is the identity may write that much at `destination`. `checksums` are xxh3_64
-    digests of consecutive `checksum_block_bytes` blocks of the stored bytes (0: one digest for them all). `check` looks
-    at the placed bytes; what it raises is the read's error.
+    digests of consecutive `checksum_block_bytes` blocks of the stored bytes (0: one digest for them all); without any,
+    bytes are taken as they come. `check` looks at the placed bytes; what it raises is the read's error.
     """
 
     ticket: int
@@ -33,14 +34,16 @@ class ReadRequest(NamedTuple):
 
 
 class ReadOutcome(NamedTuple):
-    """How a ticket ended. `error` is None on success; `cancelled` tickets have touched nothing or anything in their
-    slot. `begun_ns`, `ended_ns`: while it was under way (perf_counter); 0 where a device does not say."""
+    """How a ticket ended. `error` is None on success, and `kind` with it; `cancelled` tickets have touched nothing or
+    anything in their slot. `begun_ns`, `ended_ns`: while it was under way (perf_counter); 0 where a device does not
+    say."""
 
     ticket: int
     error: str | None
     cancelled: bool
     begun_ns: int = 0
     ended_ns: int = 0
+    kind: FailureKind | None = None
 
 
 class FlashDevice(Protocol):

@@ -10,13 +10,15 @@ I64 = npt.NDArray[np.int64]
 
 
 class BundleCheck(NamedTuple):
-    """By what gathered bundles are believed: the digest each ends in, seeded with where it belongs, and, where
-    `segments` has the weights of each, that kernels can follow base and exceptions (codecs/bf16_bundles.py)."""
+    """By what gathered bundles are believed: the digest each ends in, seeded with where it belongs (unless not
+    `by_digest`), and, where `segments` has the weights of each, that kernels can follow base and exceptions
+    (codecs/bf16_bundles.py): always, as kernels don't look."""
 
     table_id: int
     bundles: I64  # [bundles] ids in the table
     segments: tuple[int, ...] = ()
     capacity: int = 0  # of exceptions
+    by_digest: bool = True
 
 
 class GatherRequest(NamedTuple):

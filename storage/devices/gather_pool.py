@@ -91,7 +91,7 @@ class _Gather:
     def __init__(self, parts: int) -> None:
         self.parts_left = parts
         self.cancelled: Words = np.zeros(1, np.int64)  # not 0: it is
-        self._error: str | None = None
+        self._failed: ReadOutcome | None = None  # the first that did
         self._cancelled = False
         self._begun_ns = 0
 
@@ -99,11 +99,12 @@ class _Gather:
         """The outcome of all parts so far: an error if any failed, else cancelled if any was; under way from the first
         part's beginning to this one's end."""
         self.parts_left -= 1
-        self._error = self._error or outcome.error
+        if self._failed is None and outcome.error is not None:
+            self._failed = outcome
         self._cancelled = self._cancelled or outcome.cancelled
         self._begun_ns = min(self._begun_ns or outcome.begun_ns, outcome.begun_ns)
-        cancelled = self._cancelled and self._error is None
-        return ReadOutcome(outcome.ticket, self._error, cancelled, self._begun_ns, outcome.ended_ns)
+        whole = self._failed or ReadOutcome(outcome.ticket, None, self._cancelled)
+        return whole._replace(begun_ns=self._begun_ns, ended_ns=outcome.ended_ns)
 
 
 def _check(request: GatherRequest, arena_bytes: int) -> None:

@@ -1,7 +1,6 @@
 """Does parts of gathers with compiled code, and says in words what went wrong. Each thread has one of its own."""
 
 import errno
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,7 @@ from tidemill.storage.devices.native import order as o
 from tidemill.storage.devices.native.system import Calls
 from tidemill.storage.devices.native.xxh3_secret import SECRET
 from tidemill.storage.devices.shard_files import ShardFiles
-from tidemill.storage.errors import CorruptDataError, DeviceError
+from tidemill.storage.errors import CorruptDataError, DeviceError, read_error
 
 GATHER_DEPTH = 64  # reads under way at once, of each part that is read asynchronously
 YIELDING_DEPTH = 4  # of one that is not urgent while another is
@@ -78,7 +77,7 @@ class Gatherer:
         order[o.BUNDLE_BYTES] = request.bundle_bytes
         order[o.POOL] = around.arena.ctypes.data + request.pool_offset
         order[o.ALIGNMENT] = request.alignment
-        order[o.IS_SEALED] = check is not None
+        order[o.IS_SEALED] = check is not None and check.by_digest
         order[o.SEED] = 0 if check is None else check.table_id << 32
         order[o.SEGMENTS], order[o.SEGMENT_COUNT] = kept[6].ctypes.data, len(segments)
         order[o.CAPACITY] = 0 if check is None else check.capacity
@@ -96,12 +95,10 @@ class Gatherer:
         offset = int(request.offsets[read])
         path = self._around.files.path(int(request.shards[read]))
         if status == o.FAILED_READ:
-            return DeviceError(f"{path} at offset {offset}: {os.strerror(number)}")
+            return read_error(f"{path} at offset {offset}", number)
         if status == o.SHORT_READ:
             needed = int(request.starts[request.edges[read + 1] - 1]) + request.bundle_bytes
-            return DeviceError(
-                f"{path} ends at offset {offset + number}, expected {needed} bytes from {offset}; the file is truncated"
-            )
+            return self._around.files.short_read(int(request.shards[read]), offset, needed=needed, reached=number)
         assert request.check is not None
         where = f"{path} at offset {offset + int(request.starts[bundle])}"
         table_id, bundle_id = request.check.table_id, int(request.check.bundles[bundle])

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemill.storage.devices.device import LoadMode
-from tidemill.storage.errors import DeviceError
+from tidemill.storage.errors import DeviceError, read_error, short_read_error
 from tidemill.storage.manifest import ALIGNMENT_BYTES
 
 O_DIRECT = getattr(os, "O_DIRECT", 0)
@@ -41,14 +41,15 @@ class ShardFiles:
         while reached < needed:
             got = self._preadv(shard, target[start:], offset + start)
             if start + got <= reached:
-                raise DeviceError(
-                    f"{self._paths[shard]} ends at offset {offset + reached}, expected {needed} bytes from {offset}; "
-                    "the file is truncated"
-                )
+                raise self.short_read(shard, offset, needed=needed, reached=reached)
             reached = start + got
             start = reached if self.load_mode == "buffered" else reached - reached % ALIGNMENT_BYTES
         if self.load_mode == "buffered":
             os.posix_fadvise(self._fd(shard), offset, len(target), os.POSIX_FADV_DONTNEED)
+
+    def short_read(self, shard: int, offset: int, *, needed: int, reached: int) -> DeviceError:
+        size = os.fstat(self._fd(shard)).st_size
+        return short_read_error(str(self._paths[shard]), offset, needed=needed, reached=reached, file_bytes=size)
 
     def descriptors(self, shards: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Of the files that reads of these shards go to."""
@@ -76,7 +77,7 @@ class ShardFiles:
             if error.errno == errno.EINVAL and was_direct:
                 self.fall_back()
                 return self._preadv(shard, target, offset)
-            raise DeviceError(f"{self._paths[shard]} at offset {offset}: {error.strerror}") from error
+            raise read_error(f"{self._paths[shard]} at offset {offset}", error.errno or errno.EIO) from error
 
     def _fd(self, shard: int) -> int:
         with self._lock:

@@ -23,7 +23,7 @@ from tidemill.storage.devices.huge_pages import huge_page_buffer
 from tidemill.storage.devices.native.order import GatherFunction
 from tidemill.storage.devices.prefault import Prefaulter
 from tidemill.storage.devices.shard_files import ShardFiles
-from tidemill.storage.errors import StorageError
+from tidemill.storage.errors import FailureKind, StorageError, failure_kind
 from tidemill.storage.manifest import ALIGNMENT_BYTES
 
 Work = ReadRequest | GatherPart
@@ -162,6 +162,7 @@ class ThreadPoolDevice:
         while (work := self._take()) is not None:
             begun_ns = time.perf_counter_ns()
             error: str | None = None
+            kind: FailureKind | None = None
             cancelled = work.ticket in self._cancelled
             if not cancelled:
                 try:
@@ -170,10 +171,11 @@ class ThreadPoolDevice:
                     else:
                         self._read(work, bounce)
                 except (StorageError, OSError) as failure:
-                    error = str(failure)
+                    error, kind = str(failure), failure_kind(failure)
                 except Exception as failure:  # noqa: BLE001  # an unanswered ticket would be waited for for ever
-                    error = f"{type(failure).__name__}: {failure}"
-            self._give(work, ReadOutcome(work.ticket, error, cancelled, begun_ns, time.perf_counter_ns()))
+                    error, kind = f"{type(failure).__name__}: {failure}", "final"
+            ended_ns = time.perf_counter_ns()
+            self._give(work, ReadOutcome(work.ticket, error, cancelled, begun_ns, ended_ns, kind))
         bounce.close()
 
     def _take(self) -> Work | None:

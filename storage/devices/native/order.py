@@ -16,7 +16,7 @@ BUNDLE_BYTES = 8
 POOL = 9  # address of slot 0
 ALIGNMENT = 10  # of the offsets and lengths of reads
 # How bundles are checked.
-IS_SEALED = 11  # whether they end in a digest
+IS_SEALED = 11  # whether they end in a digest, and are believed by it
 SEED = 12  # of bundle 0's digest
 SEGMENTS, SEGMENT_COUNT, CAPACITY = 13, 14, 15  # i64 of each segment, for coded bundles; a count of 0: not coded
 # How reads are done.

@@ -161,7 +161,7 @@ def test_a_read_that_fails_says_where_and_ends_the_gather(
         return -errno.EIO if offset == 40960 else preadv(file, address, count, offset)
 
     fake = FakeCalls(pread=fail, finish=fail_at_once)
-    with pytest.raises(DeviceError, match=f"^{shard} at offset 40960: Input/output error$"):
+    with pytest.raises(DeviceError, match=f"^{shard} at offset 40960: Input/output error \\(EIO\\)$"):
         run(files, arena, request_of(list(range(COUNT)), most=1), fake, context=context)
     assert not fake._open
 

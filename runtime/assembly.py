@@ -14,7 +14,7 @@ from tidemill.actors.compute.drafting.spec import DraftKind
 from tidemill.actors.compute.selection.foresight import Foresight
 from tidemill.actors.compute.selection.policy import SelectionPolicy
 from tidemill.actors.compute.selection.spec import SelectionSpec
-from tidemill.actors.counters import Counters
+from tidemill.actors.counters import Counter, Counters
 from tidemill.actors.messages import ActorName
 from tidemill.runtime.cell_spec import CellSpec
 from tidemill.runtime.environment import kernel_directory
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tidemill.actors.compute.drafting.draft_decoder import DraftDecoder
     from tidemill.actors.compute.drafting.drafter import Drafter
     from tidemill.actors.compute.placement import Placement
+    from tidemill.storage.devices.device import FlashDevice
 
 
 def prepare_actor(
@@ -105,14 +106,32 @@ def _load_gather_code(directory: Path) -> GatherFunction:
 
 def _build_reader(spec: CellSpec, manifest: Manifest, arena: npt.NDArray[np.uint8] | None, counters: Counters) -> Actor:
     from tidemill.actors.reader.actor import ReaderActor
-    from tidemill.storage.devices.thread_pool import ThreadPoolDevice
+    from tidemill.storage.devices.alarm import TimerAlarm
 
     assert arena is not None
+    device = _build_device(spec, manifest, arena, counters)
+    try:
+        return ReaderActor(spec.reader, manifest, device, counters, TimerAlarm())
+    except BaseException:
+        device.close()
+        raise
+
+
+def _build_device(
+    spec: CellSpec, manifest: Manifest, arena: npt.NDArray[np.uint8], counters: Counters
+) -> "FlashDevice":
+    from tidemill.storage.devices.thread_pool import ThreadPoolDevice
+
     paths = [Path(spec.model_directory) / shard.file for shard in manifest.shards]
     device = ThreadPoolDevice(
         paths, arena, depth=spec.io_depth, load_mode=spec.load_mode, code=find_gather_code(manifest)
     )
-    return ReaderActor(spec.reader, manifest, device, counters)
+    if spec.device is None:
+        return device
+    from tidemill.storage.devices.emulated.device import Tally, emulate
+
+    tallies = counters[Counter.EMULATED_LATE_READS :][: len(Tally)]
+    return emulate(device, spec.device, paths, arena, depth=spec.io_depth, tallies=tallies)
 
 
 def _build_compute(

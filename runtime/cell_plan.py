@@ -19,11 +19,13 @@ from tidemill.runtime.ledger import Ledger
 from tidemill.runtime.options import EngineOptions
 from tidemill.runtime.tuning.saved_rates import find_rates
 from tidemill.storage.arena_plan import streamed_ranges
+from tidemill.storage.devices.emulated.spec import slots_of, table_of
+from tidemill.storage.devices.gatherer import GATHER_DEPTH
 from tidemill.storage.draft_model import DraftModel
 from tidemill.storage.manifest import Manifest, Role
 
 CHUNK = 256  # positions per prefill chunk. Part of no bits (kernels are batch-invariant), but of activation memory
-READ_RETRIES = 2
+READ_RETRIES = 4  # of what may pass, after 1, 5, 25 and 125 ms
 INPUT_OF: Mapping[Role, Literal["qkv", "o", "gate_up", "down"]] = MappingProxyType(
     {"attn_qkv": "qkv", "attn_out": "o", "mlp_in": "gate_up", "mlp_down": "down"}
 )
@@ -48,6 +50,7 @@ def plan_cell(
         model_directory=str(options.model),
         load_mode=options.load_mode,
         io_depth=options.io_depth,
+        device=options.device,
         predictor=PredictorConfig(
             layer_ranges=streamed_ranges(manifest),
             head_range=(head.start, head.stop),
@@ -77,11 +80,20 @@ def plan_cell(
 
 
 def plan_reader(options: EngineOptions, ledger: Ledger, tickets: int) -> ReaderConfig:
-    """What requests take of the drive is what `tidemill tune` measured: of gathers on a model with single bundles, else
-    of large reads on any; where nothing was measured, a fast drive's."""
+    """What requests take of the drive is what an emulated one says, or what `tidemill tune` measured: of gathers on a
+    model with single bundles, else of large reads on any; where nothing was measured, a fast drive's."""
     config = ReaderConfig(
-        tickets=tickets, retries=READ_RETRIES, bundles=ledger.arena.bundles, read_bytes_max=GATHER_BYTES_MAX
+        tickets=tickets,
+        retries=READ_RETRIES,
+        is_verified=options.verify_reads,
+        bundles=ledger.arena.bundles,
+        read_bytes_max=GATHER_BYTES_MAX,
     )
+    if options.device is not None and options.device.is_limited:
+        depth = min(GATHER_DEPTH, slots_of(options.device))
+        table = table_of(options.device)
+        seconds = [table.seconds(size, depth) / depth for size in REQUEST_BYTES]
+        return msgspec.structs.replace(config, request_bytes=REQUEST_BYTES, request_s=tuple(seconds))
     rates = find_rates(options.model).rates if ledger.arena.bundles.tables else None
     if rates is None:
         return config

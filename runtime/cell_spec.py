@@ -9,12 +9,14 @@ from tidemill.actors.reader.config import ReaderConfig
 from tidemill.runtime.region import RegionRef
 from tidemill.runtime.stress.pipeline.consumer import ConsumerSpec
 from tidemill.storage.devices.device import LoadMode
+from tidemill.storage.devices.emulated.spec import Emulation
 
 
 class CellSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     model_directory: str
     load_mode: LoadMode
     io_depth: int
+    device: Emulation | None = None  # None: the drive as it is
     predictor: PredictorConfig
     arena: ArenaConfig
     reader: ReaderConfig

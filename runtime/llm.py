@@ -26,6 +26,7 @@ from tidemill.runtime.sizes import parse_size
 from tidemill.runtime.text.chat_template import ChatTemplate
 from tidemill.runtime.text.tokenizer import TextTokenizer
 from tidemill.storage.devices.device import LoadMode
+from tidemill.storage.devices.emulated.spec import DRIVE, parse_device
 from tidemill.storage.manifest_file import load_manifest
 
 AUTO_SHARE = 0.8  # of the memory available now: what "auto" takes as ceiling
@@ -57,6 +58,8 @@ class LLM:
         launcher: LauncherName = "local",
         arena: str | int | None = None,
         io_depth: int = DEFAULT_IO_DEPTH,
+        device: str = DRIVE,
+        verify_reads: bool = True,
         selection: SelectionSpec | None = None,
         residency: ResidencyKind = "lfu",
         quotas: QuotaKind | None = None,
@@ -74,7 +77,9 @@ class LLM:
         `ram` is the ceiling of the whole process tree ("600MiB", bytes, "auto" for 80 % of what is available, None
         for none);
         `arena` fixes the arena's size instead of taking what the ceiling leaves; `context` is in tokens (2048, or the
-        model's). `selection` is lossy: decoded tokens are computed with a part of the weights, which `residency` keeps
+        model's). `device` is the drive as it is, or one that is emulated over it ("emulate:ufs-4.0", docs/devices.md);
+        without `verify_reads` weights are taken as they come.
+        `selection` is lossy: decoded tokens are computed with a part of the weights, which `residency` keeps
         (`hot-set` by the trace `hot_set`; `quotas` fixed or adaptive, None: what suits it) and `preload` reads ahead;
         `traces` has events tell which part that was.
         `draft` proposes tokens that are checked several at a time: "auto", "none", "ngram", "planes" or "model:NAME",
@@ -93,6 +98,8 @@ class LLM:
             load_mode=choose_load_mode(load_mode),
             launcher=launcher,
             io_depth=io_depth,
+            device=parse_device(device),
+            verify_reads=verify_reads,
             selection=selection,
             residency=residency,
             quotas=choose_quotas(quotas, residency, selection),

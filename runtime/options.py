@@ -19,6 +19,7 @@ from tidemill.actors.compute.selection.spec import SelectionSpec
 from tidemill.actors.predictor.config import PRELOAD_KINDS, PreloadKind
 from tidemill.runtime.draft_options import DraftOptions, check_draft
 from tidemill.storage.devices.device import LOAD_MODES, LoadMode
+from tidemill.storage.devices.emulated.spec import Emulation
 from tidemill.storage.devices.huge_pages import is_shared_memory_scattered
 from tidemill.storage.manifest import ModelLayout
 from tidemill.storage.manifest_file import load_manifest
@@ -51,6 +52,8 @@ class EngineOptions:
     load_mode: LoadMode
     launcher: LauncherName
     io_depth: int
+    device: Emulation | None = None  # None: the drive as it is
+    verify_reads: bool = True
     selection: SelectionSpec | None = None  # lossy: what decoded positions are computed with
     residency: ResidencyKind = "lfu"  # of single bundles
     quotas: QuotaKind = "fixed"  # adaptive: layers may give room to one another while a sequence is decoded
@@ -110,6 +113,8 @@ def check_options(options: EngineOptions, *, explicit_context: bool) -> EngineOp
     for name, value, ok, accepted in checks:
         if not ok:
             raise ValueError(f"{name} is {value}, accepted: {accepted}")
+    if options.device is not None and any(rule.kind == "enospc" for rule in options.device.faults):
+        raise ValueError(f"device {options.device.text!r}: enospc is of writers, and this only reads")
     _check_lossy(options, manifest.layout)
     selects = options.selection is not None
     check_draft(options.draft, options.model, manifest, context=options.context, selects=selects)

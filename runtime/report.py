@@ -35,6 +35,17 @@ class BundleReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EmulationReport:
+    """Of an emulated drive since the cell was opened. Late requests are those that the drive below brought later than
+    the emulated one would have: where there are many, rates are that one's."""
+
+    device: str  # as it was given
+    late_requests: int
+    late_s: float  # all together
+    faults: int  # requests that a fault was injected into
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineReport:
     """Sizes in bytes. `peak_bytes` and `overhead_bytes` are None where the system does not tell them.
 
@@ -57,6 +68,8 @@ class EngineReport:
     flash_reads: int
     flash_busy_ns: int
     flash_retries: int
+    flash_rereads: int
+    emulation: EmulationReport | None  # of an emulated drive
     streamed_bytes: int
     dropped_bytes: int
     bundles: BundleReport | None  # None for models whose bundles don't come one by one
@@ -83,11 +96,25 @@ def report_of(cell: Cell) -> EngineReport:
         flash_reads=int(counters[Counter.FLASH_READS]),
         flash_busy_ns=int(counters[Counter.FLASH_BUSY_NS]),
         flash_retries=int(counters[Counter.FLASH_RETRIES]),
+        flash_rereads=int(counters[Counter.FLASH_REREADS]),
+        emulation=_emulation_of(cell),
         streamed_bytes=int(counters[Counter.STREAMED_BYTES]),
         dropped_bytes=int(counters[Counter.DROPPED_BYTES]),
         bundles=_bundles_of(cell) if plan.bundles.tables else None,
         ledger=cell.ledger.lines,
         start_s=cell.start_s,
+    )
+
+
+def _emulation_of(cell: Cell) -> EmulationReport | None:
+    device, counters = cell.spec.device, cell.launcher.counters
+    if device is None:
+        return None
+    return EmulationReport(
+        device=device.text,
+        late_requests=int(counters[Counter.EMULATED_LATE_READS]),
+        late_s=int(counters[Counter.EMULATED_LATE_NS]) / 1e9,
+        faults=int(counters[Counter.EMULATED_FAULTS]),
     )
 
 

@@ -9,7 +9,7 @@ from tidemill.runtime.active_summary import ActiveSummary, summarise_active
 from tidemill.runtime.bottleneck import TokenTime, name_bottleneck
 from tidemill.runtime.draft_summary import DraftSummary, summarise_drafts
 from tidemill.runtime.events import TokenGenerated
-from tidemill.runtime.report import BundleReport, EngineReport
+from tidemill.runtime.report import BundleReport, EmulationReport, EngineReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +35,9 @@ class Summary:
     reads_per_token: float | None
     flash_bytes_per_s: float | None  # while at least one read was under way
     flash_busy_ratio: float | None  # share of decode time with at least one read under way
+    read_retries: int  # since the model was opened: reads tried again after an error that may pass,
+    rereads: int  # and after damage that may have happened on the way
+    emulation: EmulationReport | None
     stall_s_per_token: float | None
     round_trip_s_per_token: float | None  # of the stall: with no read under way
     compute_s_per_token: float | None
@@ -108,6 +111,9 @@ def summarise(outcome: Outcome, tokens: Sequence[TokenGenerated], report: Engine
         reads_per_token=middle([token.flash_reads for token in later]) if later else None,
         flash_bytes_per_s=report.flash_bytes / report.flash_busy_ns * 1e9 if report.flash_busy_ns else None,
         flash_busy_ratio=busy_ratio,
+        read_retries=report.flash_retries,
+        rereads=report.flash_rereads,
+        emulation=report.emulation,
         stall_s_per_token=stall_s,
         round_trip_s_per_token=round_trip_s,
         compute_s_per_token=compute_s,

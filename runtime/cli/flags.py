@@ -119,6 +119,23 @@ Launcher = Annotated[
     LauncherChoice, typer.Option("--launcher", envvar="TIDEMILL_LAUNCHER", help="A process per actor, or all in one.")
 ]
 IoDepth = Annotated[int, typer.Option("--io-depth", envvar="TIDEMILL_IO_DEPTH", min=1, help="Reads under way at once.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        envvar="TIDEMILL_DEVICE",
+        help="drive: as it is. emulate:CLASS[,key=value...]: slowed down to ufs-2.2, ufs-3.1, ufs-4.0, nvme-gen3, "
+        "nvme-gen4, sata or sd-card (or none), with faults where you want some: docs/devices.md.",
+    ),
+]
+VerifyReads = Annotated[
+    bool,
+    typer.Option(
+        "--verify-reads/--no-verify-reads",
+        envvar="TIDEMILL_VERIFY_READS",
+        help="Check every read against its checksum; without, damaged weights are computed with.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", envvar="TIDEMILL_JSON", help="One JSON object on stdout.")]
 Csv = Annotated[Path | None, typer.Option("--csv", envvar="TIDEMILL_CSV", help="Write a row per token to this file.")]
 Verbose = Annotated[
@@ -197,6 +214,8 @@ class Opening(NamedTuple):
     hot_set: Path | None = None
     draft: str = "none"
     draft_length: int | None = None
+    device: str = "drive"
+    verify_reads: bool = True
 
     @property
     def ram_or_none(self) -> str | None:

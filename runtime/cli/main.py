@@ -62,6 +62,8 @@ def run(
     load_mode: flags.Load = flags.LoadModeChoice.auto,
     launcher: flags.Launcher = flags.LauncherChoice.local,
     io_depth: flags.IoDepth = 4,
+    device: flags.Device = "drive",
+    verify_reads: flags.VerifyReads = True,
     sparsity: selection_flags.SparsityOrAuto = "0",
     select: selection_flags.Select = None,
     operators: selection_flags.Operators = "",
@@ -93,7 +95,7 @@ def run(
         selection, residency.value, quotas.value if quotas else None,
         preload.value, selection_flags.parse_preload_share(preload.value, preload_share),
         is_sparsity_searched=found is None, worst_ratio=min_quality,
-        hot_set=hot_set, draft=draft, draft_length=draft_length,
+        hot_set=hot_set, draft=draft, draft_length=draft_length, device=device, verify_reads=verify_reads,
     )  # fmt: skip
     sampling = flags.SamplingFlags(
         temperature, top_k, top_p, min_p, repeat_penalty, seed, tuple(stop or ()), max_tokens
@@ -121,6 +123,8 @@ def chat(
     load_mode: flags.Load = flags.LoadModeChoice.auto,
     launcher: flags.Launcher = flags.LauncherChoice.local,
     io_depth: flags.IoDepth = 4,
+    device: flags.Device = "drive",
+    verify_reads: flags.VerifyReads = True,
     sparsity: selection_flags.SparsityOrAuto = "0",
     select: selection_flags.Select = None,
     operators: selection_flags.Operators = "",
@@ -150,7 +154,7 @@ def chat(
         selection, residency.value, quotas.value if quotas else None,
         preload.value, selection_flags.parse_preload_share(preload.value, preload_share),
         is_sparsity_searched=found is None, worst_ratio=min_quality,
-        hot_set=hot_set, draft=draft, draft_length=draft_length,
+        hot_set=hot_set, draft=draft, draft_length=draft_length, device=device, verify_reads=verify_reads,
     )  # fmt: skip
     sampling = flags.SamplingFlags(
         temperature, top_k, top_p, min_p, repeat_penalty, seed, tuple(stop or ()), max_tokens

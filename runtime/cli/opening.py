@@ -34,6 +34,8 @@ def open_model(
         launcher=cast(LauncherName, opening.launcher),
         arena=opening.arena,
         io_depth=opening.io_depth,
+        device=opening.device,
+        verify_reads=opening.verify_reads,
         selection=opening.selection,
         residency=cast(ResidencyKind, opening.residency),
         quotas=cast(QuotaKind | None, opening.quotas),

@@ -5,7 +5,7 @@ from rich.table import Table
 
 from tidemill.runtime.active_summary import ActiveSummary
 from tidemill.runtime.draft_summary import DraftSummary
-from tidemill.runtime.report import BundleReport
+from tidemill.runtime.report import BundleReport, EmulationReport
 from tidemill.runtime.sizes import format_size
 from tidemill.runtime.summary import Summary
 
@@ -47,6 +47,8 @@ def _rows(s: Summary) -> list[tuple[str, str]]:
                       f"management {_seconds(s.management_s_per_token)} (derived)"),
         *([("drafts", _drafts(s.draft))] if s.draft is not None else []),
         ("flash", f"{read}/token, {format_size(s.bytes_read)} in all, {rate}, {s.load_mode} reads{busy}"),
+        *([("emulated", _emulation(s.emulation))] if s.emulation is not None else []),
+        *([("read again", _retries(s))] if s.read_retries or s.rereads else []),
         ("arena", f"{format_size(s.arena_bytes)}: locked {format_size(s.locked_bytes)}, {streamed}"),
         *([("computed", _computed(s.active))] if s.active is not None and s.active.computed_share is not None else []),
         *([("bundles", _bundles(s.bundles))] if s.bundles is not None else []),
@@ -55,6 +57,21 @@ def _rows(s: Summary) -> list[tuple[str, str]]:
         ("memory", f"peak {peak}, {ceiling}; {overhead} of it neither weights nor KV cache"),
         ("bottleneck", s.bottleneck),
     ]  # fmt: skip
+
+
+def _emulation(e: EmulationReport) -> str:
+    late = "never waited for the drive below"
+    if e.late_requests:
+        late = (
+            f"the drive below was slower in {e.late_requests} requests, by {_seconds(e.late_s / e.late_requests)} on "
+            "average"
+        )
+    faults = f", {e.faults} faults injected" if e.faults else ""
+    return f"{e.device}: {late}{faults}"
+
+
+def _retries(s: Summary) -> str:
+    return f"{s.read_retries} reads after an error that passed, {s.rereads} after wrong checksums"
 
 
 def _drafts(d: DraftSummary) -> str:

@@ -100,12 +100,26 @@ def test_flags_have_environment_twins(tiny: Path, monkeypatch: pytest.MonkeyPatc
         (("-t", "9999"), "threads is 9999"),
         (("--io-depth", "1000"), "io_depth is 1000, accepted: 1 to 64"),
         (("--arena", "1"), "--arena"),
+        (("--device", "emulate:floppy"), "accepted: none, ufs-2.2"),
+        (("--device", "emulate:none,fault=enospc:@1GiB"), "enospc is of writers"),
     ],
 )
 def test_a_bad_value_is_an_error_that_says_what_is_accepted(tiny: Path, arguments: tuple[str, ...], says: str) -> None:
     _, err = run(tiny, "-p", PROMPT, "-n", "2", *arguments, status=1)
     assert says in err
     assert "Traceback" not in err
+
+
+def test_an_emulated_drive_gives_the_same_text_and_says_what_it_was(tiny: Path) -> None:
+    flags = ("-p", PROMPT, "-n", "5")
+    device = "emulate:none,latency=100us,fault=eio:10%,seed=1"
+    out, err = run(tiny, *flags, "--device", device, "--no-verify-reads")
+    assert out == run(tiny, *flags)[0]
+    assert f"emulated {device}: " in " ".join(err.split())
+    assert "read again" in err
+    result = json.loads(run(tiny, *flags, "--device", device, "--json")[0])
+    assert result["emulation"]["device"] == device
+    assert result["emulation"]["faults"] == result["read_retries"] > 0
 
 
 def test_wrong_flags_are_usage_errors(tiny: Path) -> None:

@@ -22,6 +22,7 @@ from tidemill.actors.messages import (
 from tidemill.actors.packing import pack_tokens, unpack_bits
 from tidemill.runtime.cell import Cell, open_cell
 from tidemill.runtime.events import (
+    CellRestarted,
     ChannelsTraced,
     GenerationEvent,
     LoadProgressed,
@@ -30,9 +31,10 @@ from tidemill.runtime.events import (
     TokenGenerated,
 )
 from tidemill.runtime.lab import Lab
-from tidemill.runtime.launchers.launcher import CellClosedError
+from tidemill.runtime.launchers.launcher import ActorDiedError, CellClosedError
 from tidemill.runtime.options import EngineOptions
 from tidemill.runtime.report import EngineReport, report_of
+from tidemill.runtime.restarts import Restarts
 from tidemill.runtime.step_division import divide_step
 from tidemill.storage.bundle_plan import BundlePlan
 from tidemill.storage.ids import TableId
@@ -49,12 +51,19 @@ class StepFailedError(RuntimeError):
 class Engine:
     """One cell and one sequence in it. A context manager; closing ends every process and removes every region."""
 
-    def __init__(self, cell: Cell, options: EngineOptions) -> None:
-        self._cell = cell
+    def __init__(self, options: EngineOptions, open_again: Callable[[], Cell]) -> None:
+        """`open_again`: a cell for these options, now and after one lost an actor."""
         self.options = options
+        self._open_again = open_again
+        self._restarts = Restarts(options.restarts)
         self._sequence = 0
         self._generation = 0
         self._step = 0
+        self._use(open_again())
+
+    def _use(self, cell: Cell) -> None:
+        """It has seen nothing yet."""
+        self._cell = cell
         self._sampling: Sampling | None = None
         self._loaded_bytes_told = 0
         self._locked_bytes = sum(cell.manifest.extents[i].bytes for i in cell.ledger.arena.locked_extents)
@@ -69,7 +78,7 @@ class Engine:
 
         Raises CeilingTooSmallError, StorageError, ActorDiedError.
         """
-        return cls(open_cell(options, on_event, lab), options)
+        return cls(options, lambda: open_cell(options, on_event, lab))
 
     def __enter__(self) -> "Engine":
         return self
@@ -99,7 +108,7 @@ class Engine:
         return self._cell.ledger.arena.bundles
 
     def report(self) -> EngineReport:
-        return report_of(self._cell)
+        return report_of(self._cell, restarts=self._restarts.count)
 
     def generate(
         self, token_ids: Sequence[int], *, max_tokens: int, sampling: Sampling, stop_ids: Collection[int]
@@ -108,12 +117,15 @@ class Engine:
         end.
 
         Keys and values of a common prefix with the call before are used again. Closing the iterator cancels the step
-        under way. Raises StepFailedError, ActorDiedError, ValueError for a prompt that does not fit the context.
+        under way. Where the options allow restarts, a cell that lost an actor is opened again and goes on behind the
+        tokens told so far: what follows is the same. Raises StepFailedError, ActorDiedError, ValueError for a prompt
+        that does not fit the context.
         """
         self._check_prompt(token_ids)
         self._open_sequence(sampling)
         start = self._reuse(token_ids)
-        pending = list(token_ids[start:])
+        history = list(token_ids)
+        pending = history[start:]
         self._generation += 1
         generation, told = self._generation, 0
         drafts: int | None = None
@@ -122,11 +134,18 @@ class Engine:
                 raise RuntimeError("another generation was begun on this engine; it ended this one")
             if start + len(pending) > self.context:
                 return
-            tokens = yield from self._run_step(pending, start, drafts)
+            try:
+                tokens = yield from self._run_step(pending, start, drafts)
+            except ActorDiedError as error:
+                yield from self._restart(error, sampling, len(history))
+                start, pending, drafts = 0, list(history), None
+                continue
+            self._restarts.progressed()
             start += len(pending) + len(tokens) - 1
             pending = [tokens[-1].token_id]
             for token in tokens:
                 told += 1
+                history.append(token.token_id)
                 yield token
                 if token.token_id in stop_ids:
                     return
@@ -219,6 +238,14 @@ class Engine:
         generated = divide_step(done, perf_counter_ns() - begun_ns, counters - before)
         self._kv_tokens += [*token_ids, *(token.token_id for token in generated[:-1])]
         return generated
+
+    def _restart(self, error: ActorDiedError, sampling: Sampling, again: int) -> Iterator[GenerationEvent]:
+        """Raises ActorDiedError where there is to be no restart, and what opening raises."""
+        self._restarts.admit(error)
+        self._cell.close()
+        yield CellRestarted(str(error).partition("\n")[0], again)
+        self._use(self._open_again())
+        self._open_sequence(sampling)
 
     def _load_progress(self) -> Iterator[GenerationEvent]:
         loaded = int(self._cell.launcher.counters[Counter.LOCKED_BYTES_LOADED])

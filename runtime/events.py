@@ -84,4 +84,12 @@ class ChannelsTraced:
     channels: npt.NDArray[np.uint32]
 
 
-GenerationEvent = LoadProgressed | PrefillProgressed | TokenGenerated | ChannelsTraced
+@dataclass(frozen=True, slots=True)
+class CellRestarted:
+    """An actor died, as `why` says, and all of them were started again; `again` positions are computed once more."""
+
+    why: str
+    again: int
+
+
+GenerationEvent = LoadProgressed | PrefillProgressed | TokenGenerated | ChannelsTraced | CellRestarted

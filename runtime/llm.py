@@ -20,6 +20,7 @@ from tidemill.runtime.options import (
     check_options,
     choose_load_mode,
     choose_quotas,
+    choose_restarts,
     default_threads,
 )
 from tidemill.runtime.sizes import parse_size
@@ -60,6 +61,7 @@ class LLM:
         io_depth: int = DEFAULT_IO_DEPTH,
         device: str = DRIVE,
         verify_reads: bool = True,
+        restart: bool | None = None,
         selection: SelectionSpec | None = None,
         residency: ResidencyKind = "lfu",
         quotas: QuotaKind | None = None,
@@ -79,6 +81,8 @@ class LLM:
         `arena` fixes the arena's size instead of taking what the ceiling leaves; `context` is in tokens (2048, or the
         model's). `device` is the drive as it is, or one that is emulated over it ("emulate:ufs-4.0", docs/devices.md);
         without `verify_reads` weights are taken as they come.
+        `restart`: when an actor dies, all are started again and the text goes on as it would have (None: where the run
+        is exact; tokens of a selection could not be computed again as they were).
         `selection` is lossy: decoded tokens are computed with a part of the weights, which `residency` keeps
         (`hot-set` by the trace `hot_set`; `quotas` fixed or adaptive, None: what suits it) and `preload` reads ahead;
         `traces` has events tell which part that was.
@@ -100,6 +104,7 @@ class LLM:
             io_depth=io_depth,
             device=parse_device(device),
             verify_reads=verify_reads,
+            restarts=choose_restarts(restart, selection),
             selection=selection,
             residency=residency,
             quotas=choose_quotas(quotas, residency, selection),

@@ -18,6 +18,7 @@ from tidemill.actors.compute.selection.operators import PolicyName
 from tidemill.actors.compute.selection.spec import SelectionSpec
 from tidemill.actors.predictor.config import PRELOAD_KINDS, PreloadKind
 from tidemill.runtime.draft_options import DraftOptions, check_draft
+from tidemill.runtime.restarts import MOST_RESTARTS
 from tidemill.storage.devices.device import LOAD_MODES, LoadMode
 from tidemill.storage.devices.emulated.spec import Emulation
 from tidemill.storage.devices.huge_pages import is_shared_memory_scattered
@@ -63,6 +64,7 @@ class EngineOptions:
     draft: DraftOptions = field(default_factory=DraftOptions)
     traces: bool = False  # tells with each decoded position what it selected
     selections: tuple[SelectionSpec, ...] = ()  # lossy variants that windows of text are evaluated under
+    restarts: int = 0  # in a row, of a cell that lost an actor
     window: int = 0  # most tokens of such a window; 0: the cell evaluates none
 
 
@@ -78,6 +80,16 @@ def choose_quotas(wanted: QuotaKind | None, residency: ResidencyKind, selection:
     if wanted is not None:
         return wanted
     return "adaptive" if selection is not None and residency in ADAPTIVE_KINDS else "fixed"
+
+
+def choose_restarts(wanted: bool | None, selection: SelectionSpec | None) -> int:
+    """How often in a row; None: where decoding is exact. Raises ValueError."""
+    if wanted and selection is not None:
+        raise ValueError(
+            "--restart computes the text so far again as a prompt, with all weights; --select decoded it with a part "
+            "of them: what follows would differ. Give one of the two"
+        )
+    return 0 if wanted is False or selection is not None else MOST_RESTARTS
 
 
 def default_threads() -> int:

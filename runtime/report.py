@@ -75,9 +75,10 @@ class EngineReport:
     bundles: BundleReport | None  # None for models whose bundles don't come one by one
     ledger: tuple[tuple[str, int], ...]
     start_s: Mapping[str, float]  # what opening took, by phase
+    restarts: int = 0  # of cells that lost an actor; everything else is the last one's
 
 
-def report_of(cell: Cell) -> EngineReport:
+def report_of(cell: Cell, *, restarts: int = 0) -> EngineReport:
     plan, counters = cell.ledger.arena, cell.launcher.counters
     peak = cell.sampler.peak()
     return EngineReport(
@@ -103,6 +104,7 @@ def report_of(cell: Cell) -> EngineReport:
         bundles=_bundles_of(cell) if plan.bundles.tables else None,
         ledger=cell.ledger.lines,
         start_s=cell.start_s,
+        restarts=restarts,
     )
 
 

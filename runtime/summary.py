@@ -37,6 +37,7 @@ class Summary:
     flash_busy_ratio: float | None  # share of decode time with at least one read under way
     read_retries: int  # since the model was opened: reads tried again after an error that may pass,
     rereads: int  # and after damage that may have happened on the way
+    restarts: int  # of cells that lost an actor; what is counted since the model was opened is the last one's
     emulation: EmulationReport | None
     stall_s_per_token: float | None
     round_trip_s_per_token: float | None  # of the stall: with no read under way
@@ -113,6 +114,7 @@ def summarise(outcome: Outcome, tokens: Sequence[TokenGenerated], report: Engine
         flash_busy_ratio=busy_ratio,
         read_retries=report.flash_retries,
         rereads=report.flash_rereads,
+        restarts=report.restarts,
         emulation=report.emulation,
         stall_s_per_token=stall_s,
         round_trip_s_per_token=round_trip_s,

@@ -136,6 +136,15 @@ VerifyReads = Annotated[
         help="Check every read against its checksum; without, damaged weights are computed with.",
     ),
 ]
+Restart = Annotated[
+    bool | None,
+    typer.Option(
+        "--restart/--no-restart",
+        envvar="TIDEMILL_RESTART",
+        help="When an actor dies, start all of them again and go on behind the last token: the text stays the same. "
+        "On by default; not with --select.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", envvar="TIDEMILL_JSON", help="One JSON object on stdout.")]
 Csv = Annotated[Path | None, typer.Option("--csv", envvar="TIDEMILL_CSV", help="Write a row per token to this file.")]
 Verbose = Annotated[
@@ -216,6 +225,7 @@ class Opening(NamedTuple):
     draft_length: int | None = None
     device: str = "drive"
     verify_reads: bool = True
+    restart: bool | None = None
 
     @property
     def ram_or_none(self) -> str | None:

@@ -64,6 +64,7 @@ def run(
     io_depth: flags.IoDepth = 4,
     device: flags.Device = "drive",
     verify_reads: flags.VerifyReads = True,
+    restart: flags.Restart = None,
     sparsity: selection_flags.SparsityOrAuto = "0",
     select: selection_flags.Select = None,
     operators: selection_flags.Operators = "",
@@ -96,6 +97,7 @@ def run(
         preload.value, selection_flags.parse_preload_share(preload.value, preload_share),
         is_sparsity_searched=found is None, worst_ratio=min_quality,
         hot_set=hot_set, draft=draft, draft_length=draft_length, device=device, verify_reads=verify_reads,
+        restart=restart,
     )  # fmt: skip
     sampling = flags.SamplingFlags(
         temperature, top_k, top_p, min_p, repeat_penalty, seed, tuple(stop or ()), max_tokens
@@ -125,6 +127,7 @@ def chat(
     io_depth: flags.IoDepth = 4,
     device: flags.Device = "drive",
     verify_reads: flags.VerifyReads = True,
+    restart: flags.Restart = None,
     sparsity: selection_flags.SparsityOrAuto = "0",
     select: selection_flags.Select = None,
     operators: selection_flags.Operators = "",
@@ -155,6 +158,7 @@ def chat(
         preload.value, selection_flags.parse_preload_share(preload.value, preload_share),
         is_sparsity_searched=found is None, worst_ratio=min_quality,
         hot_set=hot_set, draft=draft, draft_length=draft_length, device=device, verify_reads=verify_reads,
+        restart=restart,
     )  # fmt: skip
     sampling = flags.SamplingFlags(
         temperature, top_k, top_p, min_p, repeat_penalty, seed, tuple(stop or ()), max_tokens

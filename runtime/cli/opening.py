@@ -36,6 +36,7 @@ def open_model(
         io_depth=opening.io_depth,
         device=opening.device,
         verify_reads=opening.verify_reads,
+        restart=opening.restart,
         selection=opening.selection,
         residency=cast(ResidencyKind, opening.residency),
         quotas=cast(QuotaKind | None, opening.quotas),

@@ -16,7 +16,7 @@ from rich.progress import (
 )
 
 from tidemill.runtime.cli.status_line import StatusLine
-from tidemill.runtime.events import GenerationEvent, LoadProgressed, PrefillProgressed, TokenGenerated
+from tidemill.runtime.events import CellRestarted, GenerationEvent, LoadProgressed, PrefillProgressed, TokenGenerated
 from tidemill.runtime.sizes import format_size
 
 PLAIN_EVERY = 32  # tokens between two plain lines of -v without a terminal
@@ -97,6 +97,13 @@ class GenerationProgress:
                 self._bar("prompt", done, total, f"{done / total:.0%}")
             case TokenGenerated():
                 self._count(event)
+            case CellRestarted(why, again):
+                self._tell_restart(why, again)
+
+    def _tell_restart(self, why: str, again: int) -> None:
+        self._status.close()
+        words = f"{why}; starting again, {again} positions are computed once more"
+        stderr_console().print(words, markup=False)
 
     def _bar(self, name: str, done: int, total: int, detail: str) -> None:
         if self._tokens:

@@ -49,6 +49,7 @@ def _rows(s: Summary) -> list[tuple[str, str]]:
         ("flash", f"{read}/token, {format_size(s.bytes_read)} in all, {rate}, {s.load_mode} reads{busy}"),
         *([("emulated", _emulation(s.emulation))] if s.emulation is not None else []),
         *([("read again", _retries(s))] if s.read_retries or s.rereads else []),
+        *([("restarts", f"{s.restarts}: actors died, and the text went on as it would have")] if s.restarts else []),
         ("arena", f"{format_size(s.arena_bytes)}: locked {format_size(s.locked_bytes)}, {streamed}"),
         *([("computed", _computed(s.active))] if s.active is not None and s.active.computed_share is not None else []),
         *([("bundles", _bundles(s.bundles))] if s.bundles is not None else []),

@@ -15,8 +15,17 @@ def describe_exit(status: int | None, kills_before: int | None) -> str:
     text = f"was killed by signal {-status} ({name})"
     if -status != signal.SIGKILL:
         return text
-    kills = out_of_memory_kills()
-    if kills is not None and kills_before is not None and kills > kills_before:
-        counted = f"the memory cgroup counted {kills - kills_before} such kill"
+    if kills := _memory_kills_since(kills_before):
+        counted = f"the memory cgroup counted {kills} such kill"
         return f"{text}: out of memory: {counted}; give a larger limit or a smaller --ram"
     return f"{text}; not by its memory cgroup: somebody killed it, or the whole machine ran out of memory"
+
+
+def was_out_of_memory(status: int | None, kills_before: int | None) -> bool:
+    """As `describe_exit` says it."""
+    return status == -signal.SIGKILL and _memory_kills_since(kills_before) > 0
+
+
+def _memory_kills_since(before: int | None) -> int:
+    now = out_of_memory_kills()
+    return 0 if now is None or before is None else max(0, now - before)

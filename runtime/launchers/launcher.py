@@ -12,6 +12,10 @@ class ActorDiedError(RuntimeError):
     """An actor ended that should not have. Names it, how it ended, and what it did last."""
 
 
+class OutOfMemoryError(ActorDiedError):
+    """It was killed because the memory that this cell may take was not enough."""
+
+
 class CellClosedError(RuntimeError):
     """Something was asked of a cell after `close`."""
 

@@ -20,8 +20,8 @@ from tidemill.runtime.cell_spec import CellRegions, CellSpec
 from tidemill.runtime.control import ControlMessage, ControlSocket, Failed, Hello, PeerGoneError, Ready, Start, Stop
 from tidemill.runtime.environment import child_environment
 from tidemill.runtime.host import drain_fifo, open_fifo
-from tidemill.runtime.launchers.exit_words import describe_exit
-from tidemill.runtime.launchers.launcher import ActorDiedError, CellClosedError
+from tidemill.runtime.launchers.exit_words import describe_exit, was_out_of_memory
+from tidemill.runtime.launchers.launcher import ActorDiedError, CellClosedError, OutOfMemoryError
 from tidemill.runtime.links.ring_link import RingLink
 from tidemill.runtime.memory import out_of_memory_kills
 from tidemill.runtime.region import Region
@@ -216,7 +216,8 @@ class LocalLauncher:
             last_messages = ", ".join(failed.last_messages) or "none"
             text += f": {failed.what}\nlast messages: {last_messages}\n{failed.traceback.rstrip()}"
         tail = _tail(self._run_directory.stderr(child.name))
-        return ActorDiedError(f"{text}\nits last output:\n{tail}" if tail else text)
+        kind = OutOfMemoryError if was_out_of_memory(status, self._kills_before) else ActorDiedError
+        return kind(f"{text}\nits last output:\n{tail}" if tail else text)
 
     def _end(self, child: _Child, deadline: float) -> None:
         """Wait for a child that was told to stop; kill it after the deadline."""

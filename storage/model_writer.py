@@ -21,7 +21,7 @@ from tidemill.storage.manifest import ALIGNMENT_BYTES, FORMAT_VERSION, Extent, M
 from tidemill.storage.manifest_file import MANIFEST_FILE, load_manifest, save_manifest
 from tidemill.storage.manifest_rules import check_manifest
 from tidemill.storage.partial_model import PartialModel, ShardRecord, shard_name
-from tidemill.storage.shard_writer import ShardWriter, write_error
+from tidemill.storage.shard_writer import ShardWriter, TakeSpace, write_error
 
 ReadBundles = Callable[[TableId, int, int], npt.NDArray[np.uint8]]
 WRITER = "tidemill"
@@ -43,18 +43,19 @@ def write_model(
     on_bytes: Callable[[int], None],
     extent_bytes: int = layout.EXTENT_BYTES,
     shard_bytes: int = layout.SHARD_BYTES,
+    take_space: TakeSpace = lambda _: None,
 ) -> Manifest:
     """Write `tables` (in compute order) as a model; `read_bundles(table, start, stop)` gives uint8 [N, bundle_bytes].
 
     Works in `<directory>.partial`; a second call after a kill skips the shards that are finished. Holds one extent at
-    a time.
-    `on_bytes` is told decoded bytes as they are done. Raises DeviceError (no space, I/O),
-    SourceError (the source cannot be read), FormatError (exists already, breaks a rule).
+    a time. `on_bytes` is told decoded bytes as they are done, `take_space` bytes of shards before they are written.
+    Raises DeviceError (no space, I/O), SourceError (the source cannot be read), FormatError (exists already, breaks a
+    rule).
     """
     if directory.exists():
         raise FormatError(f"{directory} exists already; remove it or choose another name")
     check_decoder(decoder)  # hours before check_manifest would see it
-    partial = PartialModel(partial_directory(directory))
+    partial = PartialModel(partial_directory(directory), take_space)
     plans = plan_shards(tables, extent_bytes=extent_bytes, shard_bytes=shard_bytes)
     fingerprint = digest(msgspec.json.encode([decoder, source, tables, extent_bytes, shard_bytes, FORMAT_VERSION]))
     manifest = Manifest(
@@ -141,7 +142,7 @@ def _write_shard(
 ) -> ShardRecord:
     name = shard_name(index)
     extents: list[Extent] = []
-    with ShardWriter(partial.path / name) as writer:
+    with ShardWriter(partial.path / name, take_space=partial.take_space) as writer:
         for part in plan:
             table = manifest.tables[part.table]
             bundles = _read(read_bundles, part, table, manifest.source)

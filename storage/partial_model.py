@@ -14,6 +14,7 @@ from tidemill.storage.atomic_file import write_atomically
 from tidemill.storage.checksums import digest
 from tidemill.storage.errors import FormatError
 from tidemill.storage.manifest import Extent, Shard
+from tidemill.storage.shard_writer import TakeSpace
 
 SHARDS = "shards"
 
@@ -36,8 +37,10 @@ class _Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PartialModel:
     """Holds no open file. Everything raises OSError as the system does."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, take_space: TakeSpace) -> None:
+        """`take_space`: see ShardWriter."""
         self.path = path
+        self.take_space = take_space
 
     def find_finished(self, shard_count: int, fingerprint: str) -> Mapping[int, ShardRecord]:
         """The shards that a conversion of this fingerprint has finished."""

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,7 @@ from tidemill.storage.manifest import ALIGNMENT_BYTES
 
 SCHEMA = pa.schema([pa.field("bytes", pa.uint8(), nullable=False)], metadata={"tidemill": "shard 1"})
 MAGIC_BYTES = 8
+TakeSpace = Callable[[int], None]
 PREFIX_BYTES = 8  # 0xFFFFFFFF and the i32 length of the metadata
 
 
@@ -23,13 +25,15 @@ class _HashingFile:
 
     closed = False
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, take_space: TakeSpace) -> None:
         self._file = file
+        self._take_space = take_space
         self._hash = xxhash.xxh3_64()
         self.position = 0
 
     def write(self, data: bytes) -> int:
         view = memoryview(data).cast("B")
+        self._take_space(len(view))
         self._file.write(view)
         self._hash.update(view)
         self.position += len(view)
@@ -52,11 +56,12 @@ class _HashingFile:
 class ShardWriter:
     """A context manager: on success the file is complete, synced and under its name; on an error nothing is left."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, take_space: TakeSpace = lambda _: None) -> None:
+        """`take_space` is told of each write before it is done; an OSError that it raises is the write's."""
         self._path = path
         self._temporary = path.with_suffix(".writing")
         self._file = self._temporary.open("wb")
-        self._sink = _HashingFile(self._file)
+        self._sink = _HashingFile(self._file, take_space)
         self._writer = pa.ipc.new_file(pa.PythonFile(self._sink, mode="w"), SCHEMA)
 
     def __enter__(self) -> "ShardWriter":

@@ -24,13 +24,17 @@ class ConvertFlags:
     order: Path | None
     order_by: Literal["frequency", "coactivation"]
     verify: bool
+    device: str = "drive"
 
 
 def convert_command(given: ConvertFlags) -> None:
-    """Raises StorageError."""
+    """Raises StorageError, ValueError."""
     from tidemill.storage.convert.convert import convert_model, verify_conversion
     from tidemill.storage.convert.tables import LayoutChoice
+    from tidemill.storage.devices.emulated.disk_space import DiskSpace
+    from tidemill.storage.devices.emulated.spec import parse_device
 
+    space = DiskSpace.of(parse_device(given.device))
     neuron_order = None if given.order is None else _read_order(given, given.order)
     with BytesProgress(f"converting {given.source.name}") as progress:
         manifest = convert_model(
@@ -40,6 +44,7 @@ def convert_command(given: ConvertFlags) -> None:
             choice=LayoutChoice(given.layout, given.group),
             neuron_order=neuron_order,
             on_progress=progress.update,
+            take_space=space.take,
         )
     if given.verify:
         with BytesProgress("verifying") as progress:

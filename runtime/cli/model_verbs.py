@@ -21,6 +21,13 @@ def convert(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read everything again and compare with the source.")
     ] = False,
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device",
+            help="emulate:none,fault=enospc:@SIZE: the disk is full after so many bytes of shards (docs/devices.md).",
+        ),
+    ] = "drive",
 ) -> None:
     """Convert a model to tidemill's format. A run that was stopped goes on where it was when called again."""
     from tidemill.runtime.cli.convert import ConvertFlags, convert_command
@@ -35,6 +42,7 @@ def convert(
             order=order,
             order_by=order_by.value,
             verify=verify,
+            device=device,
         )
     )
 

@@ -23,7 +23,7 @@ from tidemill.storage.manifest import Manifest, Source
 from tidemill.storage.manifest_file import load_manifest
 from tidemill.storage.model_writer import partial_directory, write_model
 from tidemill.storage.shard_reader import read_bundles, read_permutation
-from tidemill.storage.shard_writer import write_error
+from tidemill.storage.shard_writer import TakeSpace, write_error
 
 Progress = Callable[[int, int], None]  # done bytes, total bytes
 
@@ -47,12 +47,13 @@ def convert_model(
     choice: LayoutChoice = DENSE,
     on_progress: Progress = lambda done, total: None,
     neuron_order: NeuronOrder | None = None,
+    take_space: TakeSpace = lambda _: None,
 ) -> Manifest:
     """Write `destination` from `source`; a run that was killed goes on where it stopped when called again.
 
     `neuron_order(layer)` gives the stored order of a layer's neurons (None: the source's). Weights of tables in
     `bf16-bundles` are read once more before anything is written, to find how much room exceptions take; progress counts
-    them twice. Raises StorageError.
+    them twice. `take_space`: see ShardWriter. Raises StorageError.
     """
     _check_destination(destination)
     tensors = open_source(source)
@@ -71,6 +72,7 @@ def convert_model(
                 read_bundles=BundleReader(tensors, tables, neuron_order).read,
                 files=tensors.files,
                 on_bytes=counter.add,
+                take_space=take_space,
             )
     finally:
         tensors.close()

@@ -106,12 +106,12 @@ def _load_gather_code(directory: Path) -> GatherFunction:
 
 def _build_reader(spec: CellSpec, manifest: Manifest, arena: npt.NDArray[np.uint8] | None, counters: Counters) -> Actor:
     from tidemill.actors.reader.actor import ReaderActor
-    from tidemill.storage.devices.alarm import TimerAlarm
+    from tidemill.storage.devices.alarm import make_alarm
 
     assert arena is not None
     device = _build_device(spec, manifest, arena, counters)
     try:
-        return ReaderActor(spec.reader, manifest, device, counters, TimerAlarm())
+        return ReaderActor(spec.reader, manifest, device, counters, make_alarm())
     except BaseException:
         device.close()
         raise

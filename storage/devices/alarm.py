@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -68,3 +69,8 @@ class TimerAlarm:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def make_alarm() -> Alarm:
+    """Where the system has no such timer, whoever waits for it looks now and then anyway (the host, every 50 ms)."""
+    return TimerAlarm() if sys.platform == "linux" else NoAlarm()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.emulated import emulation
 from tests.fakes.lossy_models import HALF_OF, write_lossy_models
 from tests.fakes.models import write_tiny_model
 from tests.system.engines import arena_of
@@ -14,6 +15,7 @@ from tidemill.actors.compute.selection.spec import SelectionSpec
 from tidemill.runtime.engine import StepFailedError
 from tidemill.runtime.llm import LLM
 from tidemill.runtime.summary import Summary
+from tidemill.storage.devices.emulated.spec import table_of
 from tidemill.storage.manifest_file import load_manifest
 
 PROMPT = [5, 80, 33, 2]
@@ -99,6 +101,18 @@ def test_gathers_survive_the_same(lossy: Mapping[str, Path], layout: str, share:
     assert summary.emulation is not None
     if "fault" in device:
         assert summary.read_retries + summary.rereads > 0
+
+
+@pytest.mark.slow
+def test_reads_of_single_bundles_are_planned_by_what_the_emulated_drive_takes(lossy: Mapping[str, Path]) -> None:
+    """Seconds of the drive's own time for one more read, with as many at once as it takes."""
+    with open_on(lossy["channels"], "emulate:sd-card", selection=HALF_OF["channels"]) as llm:
+        reader = llm.engine._cell.spec.reader
+    table = table_of(emulation("emulate:sd-card"))
+    sizes = zip(reader.request_bytes, reader.request_s, strict=True)
+    assert all(seconds == pytest.approx(table.seconds(size, 32) / 32) for size, seconds in sizes)
+    with open_on(lossy["channels"], "emulate:none", selection=HALF_OF["channels"]) as llm:
+        assert llm.engine._cell.spec.reader.request_s[0] < 1e-4
 
 
 @pytest.mark.slow

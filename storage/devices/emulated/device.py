@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemill.storage.arena_plan import align_up
-from tidemill.storage.devices.alarm import Alarm, TimerAlarm
+from tidemill.storage.devices.alarm import Alarm, make_alarm
 from tidemill.storage.devices.device import FlashDevice, LoadMode, ReadOutcome, ReadRequest
 from tidemill.storage.devices.emulated.faults import NEVER, FaultDice, Hit, Vanishing, stalls_of
 from tidemill.storage.devices.emulated.pauses import Pace
@@ -279,7 +279,7 @@ def emulate(
     """By the real clock, over a device that reads `shards` into `arena`; closes it where that cannot be had."""
     try:
         plain = PlainReads(shards, arena)
-        return EmulatedDevice(device, emulation, plain, depth=depth, alarm=TimerAlarm(), tallies=tallies)
+        return EmulatedDevice(device, emulation, plain, depth=depth, alarm=make_alarm(), tallies=tallies)
     except BaseException:
         device.close()
         raise

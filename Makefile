@@ -10,7 +10,7 @@ ACTIVE ?= --help
 PROMPT ?= Once upon a time, in a village by the sea, there lived
 SOURCES := runtime actors storage benchmarks tests
 
-.PHONY: demo test check bench bench-active format clean
+.PHONY: demo test check bench bench-active stress format clean
 
 # Everything pinned: constraints.txt names the exact version of each package.
 $(VENV)/run.stamp: pyproject.toml constraints.txt
@@ -49,6 +49,12 @@ bench: $(VENV)/bench.stamp
 # ACTIVE=... names the model, its conversions and what is compared: see benchmarks/README.md.
 bench-active: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/active_weights.py $(ACTIVE)
+
+# Every part under load for some seconds, with plots: see docs/stress.md.
+stress: $(VENV)/dev.stamp
+	mkdir -p build/stress
+	for part in reader link arena predictor pipeline; do \
+	  $(BIN)/tidemill stress $$part --html build/stress/$$part.html || exit 1; done
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff format $(SOURCES)

@@ -8,10 +8,11 @@ from tidemill.runtime.stress.arena.job import ArenaJob
 from tidemill.runtime.stress.compute_load import LoadJob
 from tidemill.runtime.stress.link.job import LinkJob
 from tidemill.runtime.stress.pipeline.job import PipelineJob
+from tidemill.runtime.stress.predictor.job import PredictorJob
 from tidemill.runtime.stress.reader.job import ReaderJob
 from tidemill.runtime.stress.report import JobReport, LoadFigures
 
-Job = ReaderJob | LinkJob | ArenaJob | PipelineJob | LoadJob
+Job = ReaderJob | LinkJob | ArenaJob | PipelineJob | PredictorJob | LoadJob
 
 
 class Progress(msgspec.Struct, frozen=True, tag=10):

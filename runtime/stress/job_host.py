@@ -29,6 +29,7 @@ from tidemill.runtime.stress.job import (
 )
 from tidemill.runtime.stress.link.job import LinkJob
 from tidemill.runtime.stress.pipeline.job import PipelineJob
+from tidemill.runtime.stress.predictor.job import PredictorJob
 from tidemill.runtime.stress.reader.job import ReaderJob
 
 LOOK_EVERY_NS = 20_000_000  # a look at the socket is a system call
@@ -88,6 +89,10 @@ def run_job(job: Job, surroundings: JobSurroundings) -> JobDone | LoadDone:
             from tidemill.runtime.stress.pipeline.run import run_pipeline
 
             return JobDone((run_pipeline(job, surroundings),))
+        case PredictorJob():
+            from tidemill.runtime.stress.predictor.run import run_predictor
+
+            return JobDone(run_predictor(job, surroundings))
         case LoadJob():
             return LoadDone(run_load(job, surroundings))
 

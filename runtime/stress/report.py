@@ -17,6 +17,7 @@ from tidemill.runtime.stress.arena.job import ArenaFigures
 from tidemill.runtime.stress.latency_stats import LatencyStats
 from tidemill.runtime.stress.link.job import LinkFigures
 from tidemill.runtime.stress.pipeline.job import PipelineFigures
+from tidemill.runtime.stress.predictor.job import PredictorFigures
 from tidemill.runtime.stress.rate_series import RateSample
 
 
@@ -118,6 +119,7 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     link: LinkFigures | None = None
     arena: ArenaFigures | None = None
     pipeline: PipelineFigures | None = None
+    predictor: PredictorFigures | None = None
     compute_load: LoadFigures | None = None
     rate_log: tuple[RateSample, ...] = ()
     made: tuple[MadeRead, ...] = ()  # between processes alone
@@ -134,6 +136,8 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             return [(self.jobname, self.arena.visit_ns)]
         if self.pipeline is not None and self.pipeline.token_ns.N:
             return [(self.jobname, self.pipeline.token_ns)]
+        if self.predictor is not None and self.predictor.seen_ns.N:
+            return [(self.jobname, self.predictor.seen_ns)]
         return []
 
     def without_bins(self) -> "JobReport":
@@ -143,6 +147,7 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             link=None if self.link is None else self.link.without_bins(),
             arena=None if self.arena is None else self.arena.without_bins(),
             pipeline=None if self.pipeline is None else self.pipeline.without_bins(),
+            predictor=None if self.predictor is None else self.predictor.without_bins(),
         )
 
 

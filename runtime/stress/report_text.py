@@ -5,6 +5,7 @@ from tidemill.runtime.stress.arena.job import ArenaFigures
 from tidemill.runtime.stress.latency_stats import LatencyStats
 from tidemill.runtime.stress.link.job import LinkFigures
 from tidemill.runtime.stress.pipeline.job import PipelineFigures
+from tidemill.runtime.stress.predictor.job import PredictorFigures
 from tidemill.runtime.stress.quantities import format_count, format_ns, unit_of
 from tidemill.runtime.stress.report import JobReport, ReaderFigures, ReadReport
 
@@ -20,6 +21,8 @@ def job_lines(job: JobReport) -> list[str]:
         lines += arena_lines(job.arena)
     if job.pipeline is not None:
         lines += pipeline_lines(job.pipeline)
+    if job.predictor is not None:
+        lines += predictor_lines(job.predictor)
     lines.append(
         f"  cpu          : usr={job.usr_cpu:.2f}%, sys={job.sys_cpu:.2f}%, ctx={job.ctx}, majf={job.majf}, "
         f"minf={job.minf}"
@@ -150,3 +153,15 @@ def pipeline_lines(found: PipelineFigures) -> list[str]:
             f"{found.token_ns.mean / found.bound_ns:.2f} of it"
         )
     return lines + ([f"  failed       : {found.failed}"] if found.failed else [])
+
+
+def predictor_lines(found: PredictorFigures) -> list[str]:
+    by_input = ", ".join(f"{kind} {recall:.1%}" for kind, recall in found.recall_by_input.items())
+    return [
+        f"  recall       : {found.recall:.1%} of what is used was named before (chance {found.chance:.1%}), "
+        f"{found.precision:.1%} of what is named is used",
+        f"                 by input: {by_input}; {found.tokens} tokens",
+        f"  takes        : {format_ns(found.input_ns)} an input, {found.token_ms:.2f} ms a token; "
+        f"{format_count(found.inputs_per_s)} inputs/s, {format_count(found.named_per_s)} bundles named/s",
+        f"  input        : {latency_line(found.seen_ns)}",
+    ]

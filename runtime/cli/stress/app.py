@@ -5,6 +5,7 @@ import typer
 from tidemill.runtime.cli.stress.arena import arena
 from tidemill.runtime.cli.stress.link import link
 from tidemill.runtime.cli.stress.pipeline import pipeline
+from tidemill.runtime.cli.stress.predictor import predictor
 from tidemill.runtime.cli.stress.reader import reader
 
 app = typer.Typer(
@@ -18,3 +19,4 @@ app.command()(reader)
 app.command()(link)
 app.command()(arena)
 app.command()(pipeline)
+app.command()(predictor)

@@ -4,8 +4,8 @@ import msgspec
 
 
 class ConsumerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`layer_ns`: for all of a mean layer's bytes; less of them take less. `touches`: reads every byte once, as kernels
-    do, within that time. Single bundles are selected by a mix (arena/mixes.py) of `active` of each layer's."""
+    """`layer_ns`: for all of a mean layer's bytes; less of them take less. `touches`: brings every cache line once, as
+    kernels do, within that time. Single bundles are selected by a mix (arena/mixes.py) of `active` of each layer's."""
 
     layer_ns: int
     touches: bool = True

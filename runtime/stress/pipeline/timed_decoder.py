@@ -40,6 +40,7 @@ ORDER: tuple[Role, ...] = (
     "mlp_updown",
     "mlp_down",
 )  # of roles in a layer
+LINE_BYTES = 64  # of a cache: one byte of it brings it all
 DRAWN_TOKENS = 32  # selections are drawn beforehand, and then repeat
 
 
@@ -128,7 +129,7 @@ class TimedDecoder:
         for extent in range(first, last):
             at, extent_bytes = int(self._placement.offsets[extent]), self._manifest.extents[extent].bytes
             if self._touches:
-                np.bitwise_xor.reduce(self._arena[at : at + extent_bytes // 8 * 8].view(np.uint64))
+                np.bitwise_xor.reduce(self._arena[at : at + extent_bytes : LINE_BYTES])
             size += extent_bytes
         self._spend(begun, size)
 
@@ -136,10 +137,9 @@ class TimedDecoder:
         begun = perf_counter_ns()
         pool = self._pools[table]
         if self._touches:
-            slots = self._arena[pool.offset : pool.offset + pool.slots * pool.slot_bytes].view(np.uint64)
-            of_pool = slots.reshape(pool.slots, -1)
-            for slot in ((places - pool.offset) // pool.slot_bytes).tolist():
-                np.bitwise_xor.reduce(of_pool[slot])
+            of_pool = self._arena[pool.offset : pool.offset + pool.slots * pool.slot_bytes].reshape(pool.slots, -1)
+            slots = (places - pool.offset) // pool.slot_bytes
+            np.bitwise_xor.reduce(of_pool[:, ::LINE_BYTES][slots], axis=None)
         self._spend(begun, len(places) * pool.slot_bytes)
 
     def _spend(self, begun_ns: int, size: int) -> None:

@@ -1,0 +1,1 @@
+"""What the predictor actor names of later layers, how much of that comes true, and what it takes."""

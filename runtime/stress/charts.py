@@ -107,3 +107,22 @@ def pipeline_chart(jobs: Sequence[JobReport]) -> str:
         axes.legend(frameon=False)
 
     return draw(paint, "pipeline")
+
+
+def recall_chart(jobs: Sequence[JobReport]) -> str:
+    """Recall of each policy, by input, with the chance of each policy as a line."""
+    found = [job.predictor for job in jobs if job.predictor is not None]
+    inputs = list(dict.fromkeys(kind for one in found for kind in one.recall_by_input))
+
+    def paint(axes: "Axes") -> None:
+        width = 0.8 / max(1, len(inputs))
+        for number, kind in enumerate(inputs):
+            places = [place + (number - (len(inputs) - 1) / 2) * width for place in range(len(found))]
+            axes.bar(places, [100 * one.recall_by_input.get(kind, 0.0) for one in found], width, label=kind)
+        for place, one in enumerate(found):
+            axes.plot([place - 0.4, place + 0.4], [100 * one.chance] * 2, color="black", linestyle=":")
+        axes.set_xticks(range(len(found)), [one.policy for one in found])
+        axes.set(ylabel="recall, % (dotted: chance)", ylim=(0, 100))
+        axes.legend(frameon=False, ncols=4)
+
+    return draw(paint, "recall")

@@ -95,6 +95,8 @@ def draw_charts(jobs: Sequence[JobReport]) -> list[Chart]:
         drawn.append(Chart("Sweep", charts.sweep_chart([name for name, _ in swept], rates, p99, "MB/s")))
     if any(job.arena is not None for job in jobs):
         drawn.append(Chart("Hits over the arena's size", charts.hit_chart(jobs)))
+    if any(job.predictor is not None for job in jobs):
+        drawn.append(Chart("Recall", charts.recall_chart(jobs)))
     if sum(job.pipeline is not None for job in jobs) > 1:
         drawn.append(Chart("Time of a token over its compute", charts.pipeline_chart(jobs)))
     return drawn

@@ -55,7 +55,7 @@ class _Command:
 
     def await_go(self) -> None:
         self._control.send(JobReady())
-        if not isinstance(self._control.receive(None), Go):
+        if self._stopped or not isinstance(self._control.receive(None), Go):
             raise StoppedError
 
     def is_stopped(self) -> bool:

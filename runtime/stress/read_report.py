@@ -132,6 +132,9 @@ def group_jobs(jobs: Sequence[JobReport]) -> JobReport:
         "orders": sum(f.orders for f in figures),
         "retries": sum(f.retries for f in figures),
         "failed": sum(f.failed for f in figures),
+        "late_reads": sum(f.late_reads for f in figures),
+        "late_ns": sum(f.late_ns for f in figures),
+        "faults": sum(f.faults for f in figures),
         "first_failure": next((f.first_failure for f in figures if f.first_failure), ""),
     }
     return msgspec.structs.replace(

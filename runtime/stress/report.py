@@ -68,7 +68,8 @@ class MadeRead(msgspec.Struct, frozen=True, array_like=True):
 
 class ReaderFigures(msgspec.Struct, frozen=True, kw_only=True):
     """How the reads were really made. `depth_mean`: reads under way on average (of gathers: gathers, each with many
-    reads). `useful_bytes`: what was asked for; gathers read what lies between, too."""
+    reads). `useful_bytes`: what was asked for; gathers read what lies between, too. `late_reads`, `late_ns`, `faults`:
+    of an emulated drive, reads that the one below brought later than it would have, and what was put in."""
 
     load_mode_asked: str
     load_mode: str
@@ -85,6 +86,9 @@ class ReaderFigures(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
     first_failure: str
     device: str
+    late_reads: int
+    late_ns: int
+    faults: int
 
 
 class LoadFigures(msgspec.Struct, frozen=True, kw_only=True):

@@ -84,7 +84,10 @@ def reader_lines(reader: ReaderFigures) -> list[str]:
         f"{reader.tickets} orders outstanding; into {format_size(reader.arena_bytes)}",
     ]
     if reader.device:
-        lines.append(f"                 device {reader.device}")
+        lines.append(
+            f"                 {reader.device}: {reader.faults} faults; the drive below was late for "
+            f"{reader.late_reads} reads, by {format_ns(reader.late_ns / max(1, reader.late_reads))} on average"
+        )
     if reader.useful_bytes and reader.orders:
         lines.append(f"                 {reader.orders} orders, {format_size(reader.useful_bytes)} of what was wanted")
     if reader.retries or reader.failed:

@@ -6,6 +6,7 @@ import msgspec
 
 from tidemill.runtime.stress.job import Progress, StoppedError
 from tidemill.runtime.stress.latency_histogram import LatencyHistogram
+from tidemill.runtime.stress.pipeline.job import PipelineFigures
 from tidemill.runtime.stress.rate_series import RateSample
 from tidemill.runtime.stress.read_report import ReadCounts, depth_levels, latency_tables, read_report
 from tidemill.runtime.stress.report import JobReport, ReaderFigures
@@ -70,6 +71,29 @@ def read_job(
     )
 
 
+def pipeline_job(compute_ns: float) -> JobReport:
+    """Of one token of 10 ms that read 1 MB."""
+    histogram = LatencyHistogram()
+    histogram.add([10_000_000])
+    found = PipelineFigures(
+        tokens=1,
+        layout="dense",
+        arena_bytes=1 << 20,
+        locked_bytes=0,
+        token_ns=histogram.stats(),
+        compute_ns=compute_ns,
+        stall_ns=1e6,
+        management_ns=0.0,
+        stall_share=0.1,
+        flash_bytes_per_token=1e6,
+        flash_bytes_per_s=1e8,
+        busy_share=0.9,
+        busy_ns=9e6,
+        load_mode="direct",
+    )
+    return msgspec.structs.replace(plain_report("compute", {}, 10_000_000, NO_USE), pipeline=found.with_alone(1e9))
+
+
 def _figures() -> ReaderFigures:
     return ReaderFigures(
         load_mode_asked="direct",
@@ -87,4 +111,7 @@ def _figures() -> ReaderFigures:
         failed=0,
         first_failure="",
         device="",
+        late_reads=0,
+        late_ns=0,
+        faults=0,
     )

@@ -3,12 +3,14 @@
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from tidemill.runtime.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED
-from tidemill.runtime.stress.report import StressReport
+
+if TYPE_CHECKING:
+    from tidemill.runtime.stress.report import StressReport
 
 
 class OutputFormat(StrEnum):
@@ -50,7 +52,7 @@ def choose_outputs(wanted: OutputFormat | None, as_json: bool, html: Path | None
     return Outputs(chosen, html)
 
 
-def give_out(report: StressReport, outputs: Outputs) -> None:
+def give_out(report: "StressReport", outputs: Outputs) -> None:
     """The report to stdout and to its file. Exit status 130 where Ctrl-C ended the run, 1 where something failed."""
     if outputs.quiet:
         sys.stdout.write(report.to_json(bins=outputs.format is OutputFormat.json_plus).decode() + "\n")

@@ -25,6 +25,8 @@ def pipeline(
     iodepth: Annotated[int, typer.Option("--iodepth", help="Reads under way at once.")] = 4,
     load_mode: flags.Load = flags.LoadModeChoice.auto,
     launcher: flags.Launcher = flags.LauncherChoice.local,
+    device: flags.Device = "drive",
+    verify_reads: flags.VerifyReads = True,
     runtime: Annotated[str, typer.Option("--runtime", help="Time for each job.")] = "5",
     tokens: Annotated[int | None, typer.Option("--tokens", help="End after so many, if that is earlier.")] = None,
     touch: Annotated[
@@ -49,6 +51,7 @@ def pipeline(
     from tidemill.actors.predictor.config import PreloadKind
     from tidemill.runtime.catalog import resolve_model
     from tidemill.runtime.cli.stress.live import LiveLine
+    from tidemill.runtime.cli.stress.reader_flags import parse_reading_device
     from tidemill.runtime.options import choose_load_mode
     from tidemill.runtime.stress.arena.job import parse_arena_size
     from tidemill.runtime.stress.arena.mixes import parse_mix
@@ -69,6 +72,8 @@ def pipeline(
             launcher=launcher.value,
             iodepth=iodepth,
             load_mode=choose_load_mode(cast(LoadMode, load_mode.value)),
+            device=parse_reading_device(device),
+            verify_reads=verify_reads,
             tokens=tokens,
             runtime_s=parse_seconds(runtime),
             residency=cast(ResidencyKind, residency),

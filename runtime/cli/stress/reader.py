@@ -47,6 +47,7 @@ def reader(
     trace: Annotated[
         Path | None, typer.Option("--trace", help="Gather what a recorded run selected (tidemill trace).")
     ] = None,
+    device: flags.Device = "drive",
     verify: Annotated[
         bool | None,
         typer.Option("--verify/--no-verify", help="Check every read's checksum. Default: of a model, yes."),
@@ -90,6 +91,7 @@ def reader(
         queue=queue,
         scatter=scatter,
         trace=trace,
+        device=device,
         verify=verify,
         compute_load=compute_load,
         sweep=tuple(sweep or ()),

@@ -10,6 +10,7 @@ from tidemill.runtime.stress.reader.job import BLOCK_BYTES, ReaderJob, ReadWrite
 from tidemill.runtime.stress.reader.session import ReaderPlan
 from tidemill.runtime.stress.reader.targets import find_files, is_model
 from tidemill.storage.devices.device import LoadMode
+from tidemill.storage.devices.emulated.spec import Emulation, parse_device
 
 SCRATCH_BYTES = 512 << 20
 BUNDLE_BYTES = 4096  # of a scratch file of single bundles
@@ -34,6 +35,7 @@ class ReaderFlags:
     queue: int
     scatter: int
     trace: Path | None
+    device: str
     verify: bool | None
     compute_load: int
     sweep: tuple[str, ...]
@@ -47,7 +49,8 @@ class ReaderFlags:
 def plan_reader(flags: ReaderFlags) -> ReaderPlan:
     """Raises ValueError, StorageError."""
     names = [name for text in flags.filename for name in split_files(text)]
-    gathers = flags.scatter > 0 or flags.trace is not None
+    sweeps = [parse_sweep(text) for text in flags.sweep]
+    gathers = flags.scatter > 0 or flags.trace is not None or "scatter" in dict(sweeps)
     by_manifest = is_model(names) and (flags.bs is None or gathers)
     block_bytes = _block_bytes(flags, by_manifest=by_manifest, gathers=gathers)
     job = ReaderJob(
@@ -66,6 +69,7 @@ def plan_reader(flags: ReaderFlags) -> ReaderPlan:
         scatter=flags.scatter,
         trace=None if flags.trace is None else str(flags.trace),
         sealed=gathers and not names,
+        device=parse_reading_device(flags.device),
         verify=flags.verify,
         seed=flags.randseed,
     )
@@ -75,7 +79,7 @@ def plan_reader(flags: ReaderFlags) -> ReaderPlan:
     return ReaderPlan(
         job=job,
         numjobs=flags.numjobs,
-        sweeps=[parse_sweep(text) for text in flags.sweep],
+        sweeps=sweeps,
         load_threads=flags.compute_load,
         vs_fio=flags.vs_fio,
         rounds=flags.rounds or (3 if flags.vs_fio else 1),
@@ -83,6 +87,14 @@ def plan_reader(flags: ReaderFlags) -> ReaderPlan:
         scratch=0 if names else job.size or SCRATCH_BYTES,
         directory=flags.directory,
     )
+
+
+def parse_reading_device(text: str) -> Emulation | None:
+    """Raises ValueError."""
+    device = parse_device(text)
+    if device is not None and any(rule.kind == "enospc" for rule in device.faults):
+        raise ValueError(f"device {text!r}: enospc is of writers, and this only reads")
+    return device
 
 
 def _block_bytes(flags: ReaderFlags, *, by_manifest: bool, gathers: bool) -> int | None:

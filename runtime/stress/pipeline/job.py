@@ -8,6 +8,7 @@ from tidemill.runtime.options import IO_DEPTH_MAX, LauncherName
 from tidemill.runtime.stress.latency_stats import LatencyStats
 from tidemill.runtime.stress.pipeline.consumer import ConsumerSpec
 from tidemill.storage.devices.device import LoadMode
+from tidemill.storage.devices.emulated.spec import Emulation
 
 PRELOADS: tuple[PreloadKind, ...] = ("none", "previous-token", "popularity")  # a consumer has no activations
 
@@ -26,7 +27,8 @@ class PipelineJob(msgspec.Struct, frozen=True, kw_only=True, tag=5):
     runtime_s: float | None = 5.0
     residency: ResidencyKind = "lfu"
     preload: PreloadKind = "none"
-    device: str = ""
+    device: Emulation | None = None  # None: the drive as it is
+    verify_reads: bool = True
 
 
 class PipelineFigures(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

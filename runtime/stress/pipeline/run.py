@@ -66,6 +66,8 @@ def plan_spec(job: PipelineJob, manifest: Manifest) -> CellSpec:
         load_mode=job.load_mode,
         launcher=job.launcher,
         io_depth=job.iodepth,
+        device=job.device,
+        verify_reads=job.verify_reads,
         residency=job.residency,
         preload=job.preload,
     )
@@ -125,11 +127,13 @@ class _Run:
         return bool(self._answers and (late or done)) or bool(self._failed) or self._surroundings.is_stopped()
 
     def _token(self, start: int) -> TokensSampled | None:
-        """One step of one position; None when it failed."""
+        """One step of one position; None when it failed, or nobody waits for it any more."""
         self._step += 1
         self._launcher.send(RunStep(self._step, 0, start, pack_tokens([0]), True))
         until = time.monotonic() + TOKEN_DEADLINE_S
         while time.monotonic() < until:
+            if self._surroundings.is_stopped():
+                return None
             for message in self._launcher.receive(RECEIVE_S):
                 if isinstance(message, TokensSampled) and message.step == self._step:
                     return message
@@ -190,5 +194,6 @@ def _options(job: PipelineJob) -> dict[str, str]:
         "arena": str(job.arena_bytes),
         "iodepth": str(job.iodepth),
         "launcher": job.launcher,
-        "device": job.device,
+        "device": "drive" if job.device is None else job.device.text,
+        "verify": str(int(job.verify_reads)),
     }

@@ -97,6 +97,7 @@ class PipelineSession:
             direct=job.load_mode != "buffered",
             runtime_s=ALONE_S,
             time_based=True,
+            verify=job.verify_reads,
             device=job.device,
         )
         outcome = self._run_job(alone)

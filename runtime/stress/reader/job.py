@@ -9,6 +9,7 @@ from tidemill.runtime.cell_plan import TICKETS_PER_DEPTH
 from tidemill.runtime.options import IO_DEPTH_MAX
 from tidemill.runtime.stress.fio_numbers import format_size, join_files
 from tidemill.storage.devices.device import LoadMode
+from tidemill.storage.devices.emulated.spec import Emulation
 from tidemill.storage.manifest import ALIGNMENT_BYTES
 
 ReadWrite = Literal["read", "randread"]
@@ -41,7 +42,7 @@ class ReaderJob(msgspec.Struct, frozen=True, kw_only=True, tag=1):
     sealed: bool = False
     verify: bool | None = None
     seed: int = 0
-    device: str = ""
+    device: Emulation | None = None  # None: the drive as it is
     reads_kept: int = 0  # of those made first, how many the report names for a peer
 
     @property
@@ -68,7 +69,7 @@ class ReaderJob(msgspec.Struct, frozen=True, kw_only=True, tag=1):
             "scatter": self.scatter and str(self.scatter),
             "trace": self.trace,
             "verify": None if self.verify is None else str(int(self.verify)),
-            "device": self.device,
+            "device": self.device and self.device.text,
         }
         return options | {name: value for name, value in optional.items() if value}
 

@@ -19,6 +19,7 @@ from tidemill.runtime.stress.reader.observed_device import ObservedDevice
 from tidemill.runtime.stress.reader.patterns import Order, Pattern, Place
 
 WAIT_MS = 20
+DRAIN_NS = 5_000_000_000  # for answers, once told to stop: a drive may hang
 NS = 1_000_000_000
 
 
@@ -98,24 +99,29 @@ class ReaderLoop:
         return self._latencies.lat
 
     def run(self, places: Places, surroundings: JobSurroundings) -> None:
-        """Ends when limits or surroundings say so and every ticket is answered."""
+        """Ends when limits or surroundings say so and every ticket is answered; those of a drive that hangs are given
+        up."""
         free = deque(Place(number, number * places.place_bytes) for number in range(places.places))
         spare = {place.number: place for place in free}
         poller = select.poll()
-        for fd in self._device.wake_fds:
+        wake_fds = self._actor.wake_fds
+        for fd in wake_fds:
             poller.register(fd, select.POLLIN)
         self._begun_ns = self._clock_ns()
         self.series = RateSeries(self._begun_ns)
+        stopped_ns = 0
         while True:
             self._order(free, places.tickets)
-            if not self._given and self._is_over:
+            if self._is_over and (not self._given or (stopped_ns and self._clock_ns() - stopped_ns > DRAIN_NS)):
                 break
-            if self._device.wake_fds:
+            if wake_fds:
                 poller.poll(WAIT_MS if self._given else 1)
             free.extend(spare[number] for number in self._answers())
             now_ns = self._clock_ns()
             self._tell(now_ns, surroundings)
-            self._is_over = self._is_over or self._is_late(now_ns) or surroundings.is_stopped()
+            if not stopped_ns and surroundings.is_stopped():
+                stopped_ns = now_ns
+            self._is_over = self._is_over or self._is_late(now_ns) or stopped_ns > 0
         self.elapsed_ns = self._clock_ns() - self._begun_ns
         self._latencies.settle()
 

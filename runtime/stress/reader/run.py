@@ -4,7 +4,7 @@ import errno
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,9 @@ from tidemill.runtime.stress.report import JobReport, ReaderFigures
 from tidemill.runtime.stress.usage import ProcessUsage, plain_report
 from tidemill.storage.arena_plan import RING_BYTES_MAX, align_up
 from tidemill.storage.bundle_plan import BundlePlan, BundlePool, CachedTable, bundle_tables, slot_bytes
+from tidemill.storage.devices.alarm import TimerAlarm
 from tidemill.storage.devices.device import FlashDevice
+from tidemill.storage.devices.emulated.device import Tally, emulate
 from tidemill.storage.devices.thread_pool import ThreadPoolDevice
 from tidemill.storage.manifest import ALIGNMENT_BYTES, Manifest, Table
 
@@ -69,12 +71,19 @@ def run_reader(
     with closing(region):
         region.advise_huge_pages()
         counters = new_counters()
-        with closing(ObservedDevice(_open_device(job, target, region.array), reads_kept=job.reads_kept)) as device:
+        opened = ObservedDevice(_open_device(job, target, region.array, counters), reads_kept=job.reads_kept)
+        with ExitStack() as stack:
+            device = stack.enter_context(closing(opened))
             config = ReaderConfig(
-                tickets=layout.tickets, retries=READ_RETRIES, bundles=layout.bundles, read_bytes_max=GATHER_BYTES_MAX
+                tickets=layout.tickets,
+                retries=READ_RETRIES,
+                is_verified=target.is_verified,
+                bundles=layout.bundles,
+                read_bytes_max=GATHER_BYTES_MAX,
             )
+            alarm = stack.enter_context(closing(TimerAlarm()))
             loop = ReaderLoop(
-                ReaderActor(config, target.manifest, device, counters),
+                ReaderActor(config, target.manifest, device, counters, alarm),
                 device,
                 pattern,
                 limits=Limits(runtime_s=job.runtime_s, passes=not job.time_based, rate=job.rate),
@@ -133,9 +142,13 @@ def _pools(tables: Mapping[int, Table], slots: int) -> BundlePlan:
     return BundlePlan(tuple(pools), tuple(cached))
 
 
-def _open_device(job: ReaderJob, target: Target, arena: npt.NDArray[np.uint8]) -> FlashDevice:
+def _open_device(job: ReaderJob, target: Target, arena: npt.NDArray[np.uint8], counters: Counters) -> FlashDevice:
     code = find_gather_code(target.manifest) if job.is_gather else None
-    return ThreadPoolDevice(target.paths, arena, depth=job.iodepth, load_mode=job.load_mode, code=code)
+    device = ThreadPoolDevice(target.paths, arena, depth=job.iodepth, load_mode=job.load_mode, code=code)
+    if job.device is None:
+        return device
+    tallies = counters[Counter.EMULATED_LATE_READS :][: len(Tally)]
+    return emulate(device, job.device, target.paths, arena, depth=job.iodepth, tallies=tallies)
 
 
 def _report(job: ReaderJob, target: Target, done: "_Done") -> JobReport:
@@ -184,5 +197,8 @@ def _figures(job: ReaderJob, target: Target, done: "_Done") -> ReaderFigures:
         retries=int(counters[Counter.FLASH_RETRIES]),
         failed=len(loop.failures),
         first_failure=next(iter(loop.failures), ""),
-        device=job.device,
+        device="" if job.device is None else job.device.text,
+        late_reads=int(counters[Counter.EMULATED_LATE_READS]),
+        late_ns=int(counters[Counter.EMULATED_LATE_NS]),
+        faults=int(counters[Counter.EMULATED_FAULTS]),
     )

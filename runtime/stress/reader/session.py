@@ -49,6 +49,8 @@ class ReaderPlan:
             if name not in SWEPT:
                 raise ValueError(f"--sweep {name} is not known, accepted: {', '.join(SWEPT)}")
         names = [name for name, _ in self.sweeps]
+        if self.job.sealed and "bs" in names:
+            raise ValueError("--sweep bs: the bundles of a scratch file have one size; give --bs, a run for each")
         chosen = [dict(zip(names, values, strict=True)) for values in product(*(v for _, v in self.sweeps))]
         return [self._point(values) for values in chosen]
 
@@ -76,6 +78,8 @@ class ReaderSession:
         self._watcher = watcher
         self._points = plan.points()
         self._peer = require_fio() if plan.vs_fio else ""
+        if plan.vs_fio and plan.job.device is not None:
+            raise ValueError("--vs-fio reads the drive as it is: leave --device out")
         if plan.vs_fio and any(numjobs > 1 and not _is_fios(job) for job, numjobs in self._points):
             raise ValueError("--vs-fio repeats the very reads of one job here: leave --numjobs out")
         self._jobs: list[JobReport] = []

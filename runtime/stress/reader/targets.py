@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from tidemill.runtime.stress.reader.job import ReaderJob
 from tidemill.runtime.tuning.synthetic_model import ONE_LAYER
 from tidemill.storage.checksums import digest
@@ -73,14 +71,12 @@ def open_target(job: ReaderJob, prepare: Prepare) -> Target:
     if is_model(job.files):  # by its manifest; by blocks its shards are named
         manifest = load_manifest(Path(job.files[0]))
         paths = tuple(Path(job.files[0]) / shard.file for shard in manifest.shards)
-        if job.is_gather or job.verify is not False:
-            return Target(manifest, paths, is_verified=True)
-        return Target(_without_checksums(manifest), paths, is_verified=False)
+        return Target(manifest, paths, is_verified=job.verify is not False)
     if job.block_bytes is None:
         raise ValueError("a block size is needed for files that are no model: give --bs")
     paths = tuple(map(Path, job.files))
     if job.sealed:
-        return Target(_bundles(size_of(paths[0]), job.block_bytes), paths, is_verified=True)
+        return Target(_bundles(size_of(paths[0]), job.block_bytes), paths, is_verified=job.verify is not False)
     if job.is_gather:
         raise ValueError(
             "single bundles carry digests of their own, so they are read of a model that has such: --filename "
@@ -159,11 +155,6 @@ def _manifest(tables: tuple[Table, ...], extents: Sequence[Extent]) -> Manifest:
         extents=tuple(extents),
         files=(),
     )
-
-
-def _without_checksums(manifest: Manifest) -> Manifest:
-    extents = tuple(msgspec.structs.replace(extent, checksums=()) for extent in manifest.extents)
-    return msgspec.structs.replace(manifest, extents=extents)
 
 
 def _digests(path: Path, block_bytes: int, share: int | None, prepare: Prepare) -> tuple[str, ...]:

@@ -4,8 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.stress import read_job
+from tests.fakes.stress import FakeSurroundings, pipeline_job, read_job
+from tidemill.runtime.stress.arena.job import ArenaJob
+from tidemill.runtime.stress.arena.run import run_arena
 from tidemill.runtime.stress.html_report import ReportToolsError, check_html, render_html, write_html
+from tidemill.runtime.stress.predictor.job import PredictorJob
+from tidemill.runtime.stress.predictor.run import run_predictor
 from tidemill.runtime.stress.report import StressReport, compare, make_report
 
 
@@ -63,6 +67,23 @@ def test_the_file_is_whole(tmp_path: Path) -> None:
     check_html(path)
     write_html(report(["reader"]), path)
     assert path.read_text().rstrip().endswith("</html>")
+
+
+@pytest.mark.slow
+def test_arenas_and_predictors_have_plots_of_their_own() -> None:
+    arena = ArenaJob(
+        name="a", policies=("lfu", "lru"), sizes=("50%", "90%"), mix="zipf", layers=2, channels=32, bundle_bytes=64,
+        tokens=4,
+    )  # fmt: skip
+    predictor = PredictorJob(name="p", policies=("popularity",), layers=3, channels=32, neurons=32, tokens=3)
+    for verb, jobs, title in (
+        ("arena", run_arena(arena, FakeSurroundings()), "Hits over the arena"),
+        ("predictor", run_predictor(predictor, FakeSurroundings()), "Recall"),
+        ("pipeline", [pipeline_job(1e6), pipeline_job(9e6)], "Time of a token"),
+    ):
+        page = render_html(make_report(verb, jobs, interrupted=False, cpu="z80"))
+        assert f"<h2>{title}" in page
+        assert page.count("<svg") == 2, verb  # and latency
 
 
 def test_a_file_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path) -> None:

@@ -33,4 +33,5 @@ def test_each_time_of_computing_is_a_job_beside_its_bound(tmp_path: Path) -> Non
 def test_what_cannot_be_is_one_line() -> None:
     assert "is no mix" in stress("--mix", "lru", status=1).stderr
     assert "--preload is scaled" in stress("--preload", "scaled", status=1).stderr
+    assert "enospc is of writers" in stress("--device", "emulate:none,fault=enospc:@1GiB", status=1).stderr
     assert "no directory" in stress("--directory", "/nowhere", status=1).stderr

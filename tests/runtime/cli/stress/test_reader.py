@@ -114,6 +114,19 @@ def test_fio_takes_turns_with_the_same_pattern_or_the_same_reads(file: Path, tmp
         assert figures["bw_bytes"]["peer"].startswith("fio-")
 
 
+@pytest.mark.slow
+@pytest.mark.system
+def test_an_emulated_drives_faults_are_retried_counted_and_named(file: Path) -> None:
+    flaky = job_of(stress("--filename", file, "--device", "emulate:none,fault=eio:@8192x1", "--json"))
+    assert flaky["error"] == 0
+    assert flaky["reader"]["retries"] == flaky["reader"]["faults"] == 1  # type: ignore[index]
+    result = stress("--filename", file, "--device", "emulate:none,fault=eio:@8192", "--rw", "randread", status=1)
+    assert "emulate:none,fault=eio:@8192: " in result.stdout
+    assert "1 failed: " in result.stdout
+    slow = job_of(stress("--filename", file, "--device", "emulate:none,rate=1MB/s,latency=1ms", "--json"))
+    assert slow["read"]["bw_bytes"] < 1.1e6  # type: ignore[index]
+
+
 def test_a_missing_fio_is_said_at_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert "--vs-fio needs fio" in stress("--filename", file, "--vs-fio", status=1).stderr
@@ -131,6 +144,9 @@ def test_a_missing_fio_is_said_at_once(file: Path, monkeypatch: pytest.MonkeyPat
         (("--filename", "/nowhere"), "/nowhere cannot be read"),
         (("--size", "8g", "--directory", "/nowhere"), "no directory"),
         (("--html", "/nowhere/a.html"), "no file that can be written"),
+        (("--device", "tape"), "device 'tape' is unknown"),
+        (("--device", "emulate:none,fault=enospc:@1GiB"), "enospc is of writers"),
+        (("--device", "emulate:sata", "--vs-fio"), "leave --device out"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_status_1(file: Path, arguments: tuple[str, ...], says: str) -> None:

@@ -41,6 +41,12 @@ def test_options_are_named_as_fio_would_be_told() -> None:
     assert "rate" not in told
 
 
+def test_bundles_of_a_scratch_file_have_one_size() -> None:
+    job = msgspec.structs.replace(JOB, files=(), sealed=True, scatter=4)
+    with pytest.raises(ValueError, match="--sweep bs: the bundles of a scratch file have one size"):
+        ReaderPlan(job=job, numjobs=1, sweeps=[("bs", ("4k", "8k"))]).points()
+
+
 def test_a_grid_of_sweeps_has_a_job_for_each_point() -> None:
     plan = ReaderPlan(job=JOB, numjobs=1, sweeps=[("iodepth", ("1", "8")), ("bs", ("4k", "1m"))])
     points = plan.points()

@@ -98,6 +98,13 @@ def test_being_stopped_leaves_no_ticket_without_an_answer(tmp_path: Path) -> Non
     assert loop.orders == len(bench.flash.submitted) > 0
 
 
+def test_a_drive_that_hangs_is_given_up_once_told_to_stop(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, limits=ONE_PASS, faults=Faults(delay=1.0))
+    loop = bench.run(FakeSurroundings(stop_after=50))
+    assert (loop.orders, len(bench.flash.submitted)) == (0, 4)
+    assert loop.elapsed_ns > 5e9
+
+
 def test_a_rate_is_kept(tmp_path: Path) -> None:
     rate = 100 * BLOCK  # 32 blocks in 0.32 s, of looks at the clock of 1 ms
     loop = Bench(tmp_path, limits=Limits(runtime_s=None, passes=True, rate=rate)).run()

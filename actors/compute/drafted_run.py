@@ -65,6 +65,7 @@ class DraftedRun(StepRun):
                 kind=self._kind,
                 drafted=len(self._proposed),
                 accepted=len(sampled.token_ids) - 1,
+                echoed=self._drafter.count_echoed(sampled.token_ids),
                 positions=self.positions,
                 draft_ns=self._draft_ns,
                 check_ns=elapsed_ns - self._draft_ns,

@@ -15,6 +15,7 @@ without communication and drafter-invariant speculative decoding", arXiv 2408.07
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,14 @@ LEAST_TEMPERATURE = 1e-260  # the difference of two f32 over this is finite in f
 BINS_PER_UNIT, BIN_COUNT = np.float32(16.0), 512  # of the histogram below the highest logit; the last holds the rest
 
 
+class Ranked(NamedTuple):
+    """A token, the `second` choice, and how far that lies behind it: in logits, T · noise with them."""
+
+    token: int
+    second: int
+    gap: float
+
+
 def sample(logits: F32, sampling: Sampling, history: Sequence[int], *, position: int) -> int:
     """A token id for f32 logits [vocab], to stand at `position`. Ties go to the lowest id. `history` are the tokens
     that the penalty looks at, in any order.
@@ -40,7 +49,24 @@ def sample(logits: F32, sampling: Sampling, history: Sequence[int], *, position:
         logits = _penalise(logits, sampling.repeat_penalty, history)
     if sampling.temperature == 0.0:
         return int(np.argmax(logits))
-    return _draw(logits, _keep(logits, sampling), sampling, position)
+    return _draw(logits, _keep(logits, sampling), sampling, position)[0][1]
+
+
+def rank(logits: F32, sampling: Sampling, history: Sequence[int], *, position: int) -> Ranked:
+    """What `sample` takes, and what it would take next. Where the filters leave one id, no noise tells how near another
+    one came: the logits do, as at temperature 0. Needs two ids."""
+    if sampling.repeat_penalty != 1.0:
+        logits = _penalise(logits, sampling.repeat_penalty, history)
+    token = -1
+    if sampling.temperature != 0.0:
+        (best, token), *others = _draw(logits, _keep(logits, sampling), sampling, position)
+        if others:
+            return Ranked(token, others[0][1], sampling.temperature * (best - others[0][0]))
+    token = int(np.argmax(logits)) if token < 0 else token
+    behind = logits.copy()
+    behind[token] = -np.inf
+    second = int(np.argmax(behind))
+    return Ranked(token, second, float(logits[token]) - float(logits[second]))
 
 
 def sample_positions(
@@ -116,18 +142,19 @@ def _ordered(logits: F32, ids: I64) -> I64:
     return ids[np.argsort(-logits[ids], kind="stable")]
 
 
-def _draw(logits: F32, ids: I64 | None, sampling: Sampling, position: int) -> int:
-    """argmax(logit / T + g) over ascending `ids` (None: all)."""
+def _draw(logits: F32, ids: I64 | None, sampling: Sampling, position: int) -> list[tuple[float, int]]:
+    """The two highest of (logit / T + g, id), of ascending `ids` (None: all); ties go to the lower id."""
     kept = np.arange(len(logits)) if ids is None else ids
     highest = float(logits[kept].max())
-    token, best = int(kept[0]), -math.inf
+    leaders: list[tuple[float, int]] = []
     for start in range(0, len(kept), DRAW_BLOCK):
         block = kept[start : start + DRAW_BLOCK]
         scores = logits[block].astype(np.float64)
         scores -= highest  # moves no argmax
         scores /= max(sampling.temperature, LEAST_TEMPERATURE)
         scores += gumbel_noise(sampling.seed, position, block)
-        first = int(np.argmax(scores))
-        if scores[first] > best:
-            token, best = int(block[first]), float(scores[first])
-    return token
+        for _ in range(min(2, len(block))):
+            first = int(np.argmax(scores))
+            leaders.append((float(scores[first]), int(block[first])))
+            scores[first] = -np.inf
+    return sorted(leaders, key=lambda leader: (-leader[0], leader[1]))[:2]

@@ -1,17 +1,25 @@
 """A machine on which passes take what a cost model says, with noise; and texts on which drafts are right or not."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from tidemill.actors.compute.drafting.chooser import DraftChooser
+from tidemill.actors.compute.drafting.confidence import Confidence
 from tidemill.actors.compute.drafting.passes import Choice, Pass
 from tidemill.actors.compute.drafting.spec import DraftKind
 
-Chooser = Callable[[int, int], Choice]  # room, match
-# How many tokens of the kind's draft would be right at this place of the text.
-Text = Callable[[DraftKind, int], int]
+
+class Drafts(NamedTuple):
+    """At a place of a text: how many would be right, and the gap behind each of them, in logits."""
+
+    right: int
+    gaps: Sequence[float]
+
+
+Text = Callable[[DraftKind, int], Drafts]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,14 +36,14 @@ class DraftMachine:
     noise: float = 0.03
     outliers: float = 0.02  # of the passes take 1.5 to 3 times as long
 
-    def run(self, choice: Choice, accepted: int, place: int, rng: np.random.Generator | None) -> Pass:
+    def run(self, kind: DraftKind, drafted: int, accepted: int, place: int, rng: np.random.Generator | None) -> Pass:
         """None: without noise."""
-        drafted, slower = choice.length, 1 + self.growth * place
-        draft = slower * drafted * self.draft.get(choice.kind, 0.0) * self._noise(rng)
+        slower = 1 + self.growth * place
+        draft = slower * drafted * self.draft.get(kind, 0.0) * self._noise(rng)
         compute = slower * (self.base + self.position * (drafted + 1)) * self._noise(rng)
         check = max(compute, (self.stream - min(draft, self.ahead)) * self._noise(rng)) + 0.1
         return Pass(
-            kind=choice.kind,
+            kind=kind,
             drafted=drafted,
             accepted=accepted,
             positions=drafted + 1,
@@ -63,17 +71,31 @@ class Ran:
         return sum(done.drafted > 0 for done in self.passes) / len(self.passes)
 
 
-def chain_text(right: Callable[[DraftKind, int], float], seed: int = 0) -> Text:
+def chain_text(right: Callable[[DraftKind, int], float], seed: int = 0, scale: float = 0.3) -> Text:
     """Each drafted token is right with the kind's probability at that place of the text (up to 4096), independently of
-    the others, and the same in every run."""
+    the others, and the same in every run. Where that is above a half, the tokens differ, and the gaps tell how much: a
+    token is right with 1 / (1 + exp(-gap / scale)). Elsewhere gaps mean nothing."""
     kinds: tuple[DraftKind, ...] = ("none", "ngram", "planes", "model")
-    fates = {kind: np.random.default_rng((seed, i)).random((4096, 15)) for i, kind in enumerate(kinds)}
+    draws = {kind: np.random.default_rng((seed, i)).random((2, 4096, 15)) for i, kind in enumerate(kinds)}
 
-    def count_right(kind: DraftKind, place: int) -> int:
-        wrong = fates[kind][place] >= right(kind, place)
-        return int(np.argmax(wrong)) if wrong.any() else 15
+    def draft(kind: DraftKind, place: int) -> Drafts:
+        mean, (fates, sure) = right(kind, place), draws[kind][:, place]
+        chances = mean + min(mean - 0.5, 1 - mean) * (2 * sure - 1) if mean > 0.5 else np.full(15, mean)
+        told = chances if mean > 0.5 else 0.5 + 0.5 * sure
+        wrong = fates >= chances
+        gaps = scale * np.log(told / np.maximum(1 - told, 1e-9))
+        return Drafts(int(np.argmax(wrong)) if wrong.any() else 15, gaps.tolist())
 
-    return count_right
+    return draft
+
+
+def _length(choice: Choice, gaps: Sequence[float], confidence: Confidence) -> int:
+    """As drafters do."""
+    drafted, chance = 0, 1.0
+    while choice.goes_on(drafted, chance):
+        chance *= confidence.chance(gaps[drafted])
+        drafted += 1
+    return drafted
 
 
 def decode(
@@ -88,6 +110,7 @@ def decode(
     """`tokens` of the text, by a chooser or with the same choice in each pass (where n-grams match)."""
     rng = np.random.default_rng(seed)
     passes: list[Pass] = []
+    confidence = Confidence("planes")
     place, total_ns = 0, 0
     while place < tokens:
         room = tokens - place
@@ -96,11 +119,16 @@ def decode(
             choice = Choice(chooser.kind if length else "none", length)
         else:
             choice = chooser.choose(room=room, match=match(place))
-        accepted = min(text(choice.kind, place), choice.length)
-        done = machine.run(choice, accepted, place, rng)
+        right, gaps = text(choice.kind, place)
+        drafted = _length(choice, gaps, confidence)
+        accepted = min(right, drafted)
+        echoed = min(text("ngram", place).right, accepted + 1, room - 1, 15) if match(place) else 0
+        done = replace(machine.run(choice.kind, drafted, accepted, place, rng), echoed=echoed)
         if not isinstance(chooser, Choice):
             chooser.observe(done)
+            if choice.kind == "planes":
+                confidence.observe(gaps[:drafted], accepted)
         passes.append(done)
-        total_ns += machine.run(choice, accepted, place, None).total_ns
+        total_ns += machine.run(choice.kind, drafted, accepted, place, None).total_ns
         place += done.tokens
     return Ran(seconds=total_ns / 1e9, passes=passes)

@@ -7,10 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tidemill.actors.compute.drafting.chooser import NONE, DraftChooser
+from tidemill.actors.compute.drafting.confidence import Confidence
 from tidemill.actors.compute.drafting.ngram import NgramDraft, NgramProposal
 from tidemill.actors.compute.drafting.passes import Choice, Pass
 from tidemill.actors.compute.drafting.spec import DraftKind, DraftSpec
-from tidemill.actors.compute.sampling import sample
+from tidemill.actors.compute.sampling import rank
 from tidemill.actors.compute.step_events import StepEvent
 from tidemill.actors.messages import Sampling
 
@@ -55,6 +56,8 @@ class Drafter:
         self._chooser = DraftChooser(spec.kinds, spec.most, spec.fixed_length)
         self._ngram = NgramDraft(context) if "ngram" in spec.kinds else None
         self._found = NgramProposal((), 0)
+        self._confidences = {kind: Confidence(kind) for kind in models}
+        self._gaps: list[float] = []  # behind the tokens of the last chain
         self.clock_ns = clock_ns
 
     @property
@@ -79,18 +82,31 @@ class Drafter:
     def propose(
         self, choice: Choice, history: Sequence[int], sampling: Sampling
     ) -> Generator[StepEvent, object, list[int]]:
-        """The tokens, drawn with the noise that the check will draw with."""
+        """The tokens, drawn with the noise that the check will draw with. A chain ends where what follows is too likely
+        in vain."""
+        self._gaps = []
         if choice.kind == "none":
             return []
         if choice.kind == "ngram":
             return list(self._found.tokens[: choice.length])
-        model, seen = self._models[choice.kind], list(history)
-        while len(seen) < len(history) + choice.length:
+        model, confidence = self._models[choice.kind], self._confidences[choice.kind]
+        seen, chance = list(history), 1.0
+        while choice.goes_on(len(self._gaps), chance) and (not self._gaps or seen[-1] not in self._ends):
             logits = yield from model.draft(seen)
-            seen.append(sample(logits, sampling, seen, position=len(seen)))
-            if seen[-1] in self._ends:
-                break
+            ranked = rank(logits, sampling, seen, position=len(seen))
+            seen.append(ranked.token)
+            self._gaps.append(ranked.gap)
+            chance *= confidence.chance(ranked.gap)
         return seen[len(history) :]
+
+    def count_echoed(self, tokens: Sequence[int]) -> int:
+        """How many of the `tokens` that a pass brought are what looking back proposed for it."""
+        pairs = zip(tokens, self._found.tokens, strict=False)
+        return next(
+            (i for i, (token, found) in enumerate(pairs) if token != found), min(len(tokens), len(self._found.tokens))
+        )
 
     def learn(self, done: Pass) -> None:
         self._chooser.observe(done)
+        if self._gaps:
+            self._confidences[done.kind].observe(self._gaps, done.accepted)

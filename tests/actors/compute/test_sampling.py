@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tidemill.actors.compute.gumbel_noise import gumbel_noise
-from tidemill.actors.compute.sampling import sample, sample_positions
+from tidemill.actors.compute.sampling import DRAW_BLOCK, rank, sample, sample_positions
 from tidemill.actors.messages import Sampling
 
 LOGITS = np.array([1.0, 3.0, 3.0, -1.0, 2.0], np.float32)
@@ -164,3 +164,45 @@ def test_the_penalty_sees_what_was_accepted_before() -> None:
     greedy = settings(0.0, penalty=2.0)
     assert sample_positions(logits, greedy, [], start=0, proposed=[0, 1]) == [0, 1, 2]
     assert sample_positions(logits, settings(0.0), [], start=0, proposed=[0, 0]) == [0, 0, 0]
+
+
+SAMPLINGS = [
+    settings(temperature=0.0),
+    settings(temperature=0.0, penalty=1.4),
+    settings(seed=3),
+    settings(temperature=0.7, top_k=20, seed=4),
+    settings(temperature=1.3, top_p=0.9, min_p=0.01, penalty=1.2, seed=5),
+]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_ranked_are_the_token_that_is_sampled_and_the_one_that_would_be_without_it(sampling: Sampling) -> None:
+    """Over more ids than are scored at a time."""
+    rng = np.random.default_rng(6)
+    for position in range(20):
+        logits = (2 * rng.standard_normal(DRAW_BLOCK + 50)).astype(np.float32)
+        history = [int(token) for token in np.argsort(logits)[-3:]]
+        ranked = rank(logits, sampling, history, position=position)
+        assert ranked.token == sample(logits, sampling, history, position=position)
+        assert ranked.second != ranked.token
+        assert ranked.gap >= 0.0
+        if sampling.top_p == 1.0 and sampling.top_k == 0:
+            logits[ranked.token] = -1e9
+            assert ranked.second == sample(logits, sampling, history, position=position)
+
+
+def test_the_gap_is_what_the_token_may_lose_before_another_is_drawn() -> None:
+    rng = np.random.default_rng(8)
+    for sampling in (settings(temperature=0.0), settings(temperature=0.6, seed=2)):
+        for position in range(30):
+            logits = rng.standard_normal(200).astype(np.float32)
+            token, second, gap = rank(logits, sampling, [], position=position)
+            for loss, expected in ((gap - 1e-3, token), (gap + 1e-3, second)):
+                less = logits.copy()
+                less[token] -= loss
+                assert sample(less, sampling, [], position=position) == expected
+
+
+def test_where_a_filter_leaves_one_id_the_gap_is_that_of_the_logits() -> None:
+    assert rank(LOGITS, settings(top_k=1, seed=9), [], position=0) == (1, 2, 0.0)
+    assert rank(np.array([1.0, 4.5, 3.0], np.float32), settings(top_k=1), [], position=0) == (1, 2, 1.5)

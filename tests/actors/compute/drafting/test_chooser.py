@@ -66,9 +66,10 @@ def test_auto_is_not_slower_where_acceptance_changes(machine: str, before: float
 @pytest.mark.parametrize("right", [(0.9, 0.85), (0.8, 0.7), (0.4, 0.6), (0.9, 0.3)])
 @pytest.mark.parametrize("machine", ["resident", "stream", "slow"])
 def test_auto_comes_near_the_best_fixed_choice(machine: str, right: tuple[float, float]) -> None:
-    """Which is known to be best only afterwards; on average over what is tried here auto is 5 % behind it."""
-    of = text(*right)
-    assert auto(MACHINES[machine], of, 512).seconds < 1.2 * best_fixed(MACHINES[machine], of, 512)
+    """Which is known to be best only afterwards; on average over what is tried here auto is 5 % before it."""
+    texts = [text(*right, seed=seed) for seed in range(3)]
+    ratios = [auto(MACHINES[machine], of, 512).seconds / best_fixed(MACHINES[machine], of, 512) for of in texts]
+    assert sum(ratios) / 3 < 1.2
 
 
 def test_drafts_that_stop_being_right_are_given_up_and_found_again() -> None:

@@ -3,7 +3,7 @@ import pytest
 
 from tests.fakes.draft_machine import DraftMachine
 from tidemill.actors.compute.drafting.pass_times import PassTimes
-from tidemill.actors.compute.drafting.passes import Choice, Pass
+from tidemill.actors.compute.drafting.passes import Pass
 from tidemill.actors.compute.drafting.spec import DraftKind
 
 LENGTHS = (1, 2, 4, 7, 11)
@@ -12,14 +12,14 @@ LENGTHS = (1, 2, 4, 7, 11)
 def learned(machine: DraftMachine, kind: DraftKind, lengths: tuple[int, ...] = LENGTHS) -> PassTimes:
     times, rng = PassTimes(), np.random.default_rng(0)
     for _ in range(12):
-        times.observe(machine.run(Choice("none", 0), 0, 0, rng))
+        times.observe(machine.run("none", 0, 0, 0, rng))
         for length in lengths:
-            times.observe(machine.run(Choice(kind, length), 0, 0, rng))
+            times.observe(machine.run(kind, length, 0, 0, rng))
     return times
 
 
 def true_ns(machine: DraftMachine, kind: DraftKind) -> list[float]:
-    return [float(machine.run(Choice(kind, length), 0, 0, None).total_ns) for length in range(16)]
+    return [float(machine.run(kind, length, 0, 0, None).total_ns) for length in range(16)]
 
 
 @pytest.mark.parametrize("stream", [0.0, 150.0, 500.0])

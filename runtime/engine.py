@@ -136,8 +136,12 @@ class Engine:
                 return
             try:
                 tokens = yield from self._run_step(pending, start, drafts)
-            except ActorDiedError as error:
-                yield from self._restart(error, sampling, len(history))
+            except ActorDiedError as death:
+                if self._restarts.end:
+                    raise ActorDiedError(f"{death}\n{self._restarts.end}") from death
+                if not self._restarts.admit(death):
+                    raise
+                yield from self._restart(str(death), sampling, len(history))
                 start, pending, drafts = 0, list(history), None
                 continue
             self._restarts.progressed()
@@ -239,11 +243,10 @@ class Engine:
         self._kv_tokens += [*token_ids, *(token.token_id for token in generated[:-1])]
         return generated
 
-    def _restart(self, error: ActorDiedError, sampling: Sampling, again: int) -> Iterator[GenerationEvent]:
-        """Raises ActorDiedError where there is to be no restart, and what opening raises."""
-        self._restarts.admit(error)
+    def _restart(self, why: str, sampling: Sampling, again: int) -> Iterator[GenerationEvent]:
+        """Raises what opening raises."""
         self._cell.close()
-        yield CellRestarted(str(error).partition("\n")[0], again)
+        yield CellRestarted(why.partition("\n")[0], again)
         self._use(self._open_again())
         self._open_sequence(sampling)
 

@@ -12,15 +12,19 @@ class Restarts:
         self._in_vain = 0
         self.count = 0
 
-    def admit(self, error: ActorDiedError) -> None:
-        """Count a restart after `error`. Raises it where there is to be none: none are wanted, memory was too small,
-        which it would be again, or that many restarts brought no token."""
-        if self._most == 0 or isinstance(error, OutOfMemoryError):
-            raise error
-        if self._in_vain == self._most:
-            raise ActorDiedError(f"{error}\nno token came after {self._most} restarts; this was the last") from error
+    @property
+    def end(self) -> str:
+        """Why there is no further one, where there were some; otherwise empty."""
+        return f"no token came after {self._most} restarts" if 0 < self._most == self._in_vain else ""
+
+    def admit(self, death: ActorDiedError) -> bool:
+        """Count one after this `death`. False where there is to be none: none are wanted, or memory was too small,
+        which it would be again."""
+        if self._in_vain == self._most or isinstance(death, OutOfMemoryError):
+            return False
         self._in_vain += 1
         self.count += 1
+        return True
 
     def progressed(self) -> None:
         """A token came."""

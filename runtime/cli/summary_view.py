@@ -61,7 +61,7 @@ def _rows(s: Summary) -> list[tuple[str, str]]:
 
 
 def _emulation(e: EmulationReport) -> str:
-    late = "never waited for the drive below"
+    late = "the drive below was never slower"
     if e.late_requests:
         late = (
             f"the drive below was slower in {e.late_requests} requests, by {_seconds(e.late_s / e.late_requests)} on "

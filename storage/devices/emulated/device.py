@@ -32,7 +32,7 @@ GONE = "the drive is gone: No such device (ENODEV); see that it is connected and
 class Tally(IntEnum):
     """What an emulated device counts, in an array of its owner's."""
 
-    LATE_READS = 0  # requests that the drive below had not brought when the emulated one would have
+    LATE_READS = 0  # requests that the drive below had not brought when the emulated one, if it has limits, would have
     LATE_NS = 1  # how late they were, all together
     FAULTS = 2  # requests that a fault was injected into
 
@@ -75,6 +75,7 @@ class EmulatedDevice:
         self._clock_ns = clock_ns
         self._tallies = tallies
         self._table = table_of(emulation)
+        self._is_limited = emulation.is_limited
         self._jitter = emulation.jitter  # sigma of a log-normal of mean 1
         self._random = random.Random(emulation.seed)
         self._rng = np.random.default_rng(emulation.seed)
@@ -167,7 +168,7 @@ class EmulatedDevice:
             if found.ended_ns is None:
                 continue
             if found.answer is None:
-                found.is_late = not (found.is_cancelled or found.is_lost)
+                found.is_late = self._is_limited and not (found.is_cancelled or found.is_lost)
                 continue
             del self._open[ticket]
             done.append(self._close(found, found.answer, now))
@@ -224,7 +225,7 @@ class EmulatedDevice:
         if found.is_late:
             self._tallies[Tally.LATE_READS] += 1
             self._tallies[Tally.LATE_NS] += now - int(found.ended_ns)
-        ended_ns = now if found.is_late else int(found.ended_ns)
+        ended_ns = int(found.ended_ns) if self._is_limited and not found.is_late else now
         if not self._open:
             self._busy_ns += max(0, ended_ns - self._busy_since)
         if found.is_cancelled:

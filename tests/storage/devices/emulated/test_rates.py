@@ -164,6 +164,20 @@ def test_a_drive_below_that_is_slower_is_told() -> None:
     assert drive.tallies.tolist() == [1, pytest.approx(drive.clock.now_ns - due, abs=2), 0]
 
 
+def test_without_limits_the_drive_below_is_never_late() -> None:
+    drive = FakeDrive("emulate:none,fault=eio:@1GiB")
+    drive.below.held = {1}
+    begun = drive.clock.now_ns
+    drive.device.submit(read_of(1, 64 * KIB), urgent=False)
+    assert not drive.device.outcomes()
+    drive.clock.now_ns += 3_000_000
+    drive.below.held.clear()
+    (outcome,) = drive.device.outcomes()
+    assert (outcome.begun_ns, outcome.ended_ns) == (begun, begun + 3_000_000)
+    assert drive.device.busy_ns == 3_000_000
+    assert drive.tallies.tolist() == [0, 0, 0]
+
+
 def test_outcomes_say_when_the_emulated_drive_had_them() -> None:
     """Two at once, the third after one of them."""
     drive = FakeDrive("emulate:sata,jitter=0", depth=2)

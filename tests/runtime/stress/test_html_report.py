@@ -72,7 +72,7 @@ def test_the_file_is_whole(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_arenas_and_predictors_have_plots_of_their_own() -> None:
     arena = ArenaJob(
-        name="a", policies=("lfu", "lru"), sizes=("50%", "90%"), mix="zipf", layers=2, channels=32, bundle_bytes=64,
+        name="a", policies=("lfu", "lru"), sizes=("50%", "90%"), mix="zipf", layers=2, channels=256, bundle_bytes=64,
         tokens=4,
     )  # fmt: skip
     predictor = PredictorJob(name="p", policies=("popularity",), layers=3, channels=32, neurons=32, tokens=3)

@@ -11,7 +11,8 @@
     padding A length of 0xFFFFFFFF is a skip: the next record is at the start of the data.
 
 Python promises no order of stores between processes, so a record proves itself: the reader takes it only when its
-sequence and checksum are right, and looks again for a while when they are not.
+sequence and checksum are right, and looks again for a while when they are not. Each end knows its own field and only
+tells it: what stands there in memory is never asked for.
 """
 
 import struct
@@ -38,6 +39,7 @@ class Ring:
         self._data = memory[HEADER_BYTES:]
         self._capacity = len(self._data) // ALIGN * ALIGN
         self._sequence = 0
+        self._own = 0  # a writer's head, a reader's tail
 
     @property
     def capacity_bytes(self) -> int:
@@ -52,13 +54,18 @@ class Ring:
         return _record_bytes(length) <= self._capacity // 2
 
     def put(self, payload: bytes) -> bool:
-        """False when there is no room now. Raises ValueError for a payload that never fits."""
+        """False when there is no room now. Raises ValueError for a payload that never fits, RingCorruptError."""
         if not self.fits(len(payload)):
             raise ValueError(
                 f"link {self._name}: a message of {len(payload)} bytes does not fit a ring of {self._capacity}"
             )
         size = _record_bytes(len(payload))
-        head, tail = self._words[0], self._words[8]
+        head, tail = self._own, self._words[8]
+        if not 0 <= head - tail <= self._capacity:
+            raise RingCorruptError(
+                f"link {self._name}: its reader is at byte {tail}, expected {max(0, head - self._capacity)}..{head}; "
+                "the cell has to be restarted"
+            )
         at = head % self._capacity
         skipped = self._capacity - at if at + size > self._capacity else 0
         if head + skipped + size - tail > self._capacity:
@@ -70,12 +77,12 @@ class Ring:
         self._data[at + RECORD.size : at + RECORD.size + len(payload)] = payload
         RECORD.pack_into(self._data, at, len(payload), checksum, self._sequence)
         self._sequence += 1
-        self._words[0] = head + skipped + size
+        self._words[0] = self._own = head + skipped + size
         return True
 
     def get(self) -> bytes | None:
         """The next payload, or None. Raises RingCorruptError."""
-        tail = self._words[8]
+        tail = self._own
         if self._words[0] == tail:
             return None
         for _ in range(LOOKS):
@@ -83,7 +90,7 @@ class Ring:
             if taken is not None:
                 payload, advance = taken
                 self._sequence += 1
-                self._words[8] = tail + advance
+                self._words[8] = self._own = tail + advance
                 return payload
         raise RingCorruptError(
             f"link {self._name}: record {self._sequence} at byte {tail % self._capacity} is damaged; the cell has "

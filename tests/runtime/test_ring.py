@@ -1,10 +1,17 @@
+import contextlib
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tidemill.runtime import ring
 from tidemill.runtime.ring import HEADER_BYTES, Ring, RingCorruptError
+
+
+@pytest.fixture(autouse=True)
+def few_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ring, "LOOKS", 20)
 
 
 def rings(capacity: int) -> tuple[Ring, Ring, bytearray]:
@@ -74,3 +81,47 @@ def test_a_record_that_is_not_all_there_yet_is_waited_for() -> None:
     reader._look = look  # type: ignore[method-assign]
     assert reader.get() == b"tide"
     assert len(looks) == 5
+
+
+@pytest.mark.parametrize("tail", [1 << 40, 7])
+def test_an_end_never_asks_what_stands_in_its_own_field(tail: int) -> None:
+    writer, reader, memory = rings(256)
+    for payload in (b"tide", b"mill"):
+        assert writer.put(payload)
+        struct.pack_into("<Q", memory, 64, tail)
+        assert reader.get() == payload
+        struct.pack_into("<Q", memory, 0, tail)
+    assert writer.put(b"more")
+    assert reader.get() == b"more"
+
+
+@pytest.mark.parametrize("tail", [33, 1 << 40])
+def test_a_reader_that_cannot_be_where_its_field_says_is_an_error(tail: int) -> None:
+    writer, _, memory = rings(256)
+    assert writer.put(b"tide")
+    struct.pack_into("<Q", memory, 64, tail)
+    with pytest.raises(RingCorruptError, match=f"its reader is at byte {tail}, expected 0..32"):
+        writer.put(b"mill")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(draw=st.data())
+def test_damage_anywhere_gives_what_was_put_or_the_ring_s_error(draw: st.DataObject) -> None:
+    """Bytes change between any two calls; what comes out went in, in order."""
+    writer, reader, memory = rings(256)
+    put: list[bytes] = []
+    got: list[bytes] = []
+    try:
+        for _ in range(draw.draw(st.integers(1, 12))):
+            payload = draw.draw(st.binary(max_size=80))
+            if writer.put(payload):
+                put.append(payload)
+            if draw.draw(st.booleans()):
+                place, value = draw.draw(st.integers(0, HEADER_BYTES + 255)), draw.draw(st.integers(0, 255))
+                memory[place] = value
+            with contextlib.suppress(RingCorruptError):
+                taken = reader.get()
+                got += [] if taken is None else [taken]
+    except RingCorruptError:
+        pass
+    assert got == put[: len(got)]

@@ -102,7 +102,7 @@ class ControlSocket:
         del self._buffer[: LENGTH.size + length]
         try:
             return self._decoder.decode(payload)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise PeerGoneError(f"a control frame of {length} bytes is none of ours: {error}") from None
 
     def close(self) -> None:

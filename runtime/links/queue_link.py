@@ -48,5 +48,5 @@ class QueueLink:
         self._bytes -= len(payload)
         try:
             return self._decoder.decode(payload)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise LinkError(f"link {self._spec.name}: {len(payload)} bytes are no message of it: {error}") from None

@@ -37,7 +37,7 @@ class RingLink:
 
     def send(self, message: Message) -> bool:
         payload = self._encoder.encode(message)
-        if not self._ring.put(payload):
+        if not self._put(payload):
             if self._spec.when_full(message) is WhenFull.DROP:
                 self._ring.count_drop()
                 return False
@@ -50,12 +50,19 @@ class RingLink:
         try:
             payload = self._ring.get()
             return None if payload is None else self._decoder.decode(payload)
-        except (RingCorruptError, msgspec.MsgspecError) as error:
+        except (RingCorruptError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise LinkError(f"link {self._spec.name}: {error}") from None
+
+    def _put(self, payload: bytes) -> bool:
+        """Raises LinkError, ValueError."""
+        try:
+            return self._ring.put(payload)
+        except RingCorruptError as error:
+            raise LinkError(str(error)) from None
 
     def _wait_for_room(self, payload: bytes) -> None:
         deadline = time.monotonic() + FULL_DEADLINE_S
-        while not self._ring.put(payload):
+        while not self._put(payload):
             if time.monotonic() > deadline:
                 raise LinkError(
                     f"link {self._spec.name} has been full ({self._ring.capacity_bytes} bytes) for "

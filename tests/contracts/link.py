@@ -8,6 +8,7 @@ from tidemill.actors.wiring import LinkSpec
 from tidemill.runtime.links.link import Link, LinkError
 
 CERTAIN = LinkSpec(ActorName.ARENA, ActorName.COMPUTE, BundlesReady | BundlesUnavailable, 4096)
+BAD_TEXT = msgspec.msgpack.encode(BundlesUnavailable(1, "text")).replace(b"text", b"\xff\xfe\xfd\xfc")
 SPECULATIVE = LinkSpec(ActorName.COMPUTE, ActorName.ENGINE, TokensSampled | StepProgressed, 4096, (StepProgressed,))
 
 
@@ -58,7 +59,7 @@ class LinkContract:
         with pytest.raises(ValueError, match="does not fit"):
             writer.send(BundlesReady(0, bytes(5000)))
 
-    @pytest.mark.parametrize("payload", [b"", b"\xc1", msgspec.msgpack.encode([999, 1]), b"\x93\x32\x01"])
+    @pytest.mark.parametrize("payload", [b"", b"\xc1", msgspec.msgpack.encode([999, 1]), b"\x93\x32\x01", BAD_TEXT])
     def test_bytes_that_are_no_message_are_an_error_that_names_the_link(self, payload: bytes) -> None:
         writer, reader = self.make(CERTAIN)
         self.put_raw(writer, payload)

@@ -14,6 +14,7 @@ from tidemill.runtime.control import (
     Stop,
 )
 
+BAD_TEXT = LENGTH.pack(8) + b"\x94\x06\xa2\xff\xfe\xa1t\x90"  # Failed
 Pair = tuple[socket.socket, ControlSocket]
 
 
@@ -61,7 +62,7 @@ def test_what_was_sent_before_the_end_is_still_received(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize(
-    "frame", [LENGTH.pack(2) + b"\xc1\xc1", LENGTH.pack(1) + b"\x90", LENGTH.pack(FRAME_BYTES_MAX + 1)]
+    "frame", [BAD_TEXT, LENGTH.pack(2) + b"\xc1\xc1", LENGTH.pack(1) + b"\x90", LENGTH.pack(FRAME_BYTES_MAX + 1)]
 )
 def test_a_frame_that_is_none_of_ours_ends_the_talk(pair: Pair, frame: bytes) -> None:
     raw, control = pair

@@ -17,6 +17,7 @@ import psutil
 from tidemill.runtime.catalog import models_directory, resolve_model
 from tidemill.runtime.environment import cache_directory, kernel_directory
 from tidemill.runtime.memory import available_bytes, cgroup_limit_bytes, process_memory
+from tidemill.runtime.private_files import NotPrivateError
 from tidemill.runtime.run_directory import find_orphans
 from tidemill.runtime.sizes import format_size
 from tidemill.storage.errors import StorageError
@@ -209,7 +210,10 @@ def _kernels() -> Finding:
 
 
 def _leftovers() -> Finding:
-    orphans = find_orphans()
+    try:
+        orphans = find_orphans()
+    except NotPrivateError as error:
+        return Finding("leftovers", "failed", str(error))
     if orphans:
         return Finding(
             "leftovers", "warning", f"{len(orphans)} run directories of engines that are gone: tidemill clean"

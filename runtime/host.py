@@ -44,7 +44,7 @@ class ActorHost:
         self._actor: Actor
         self._links_in: list[RingLink] = []
         self._links_out: dict[ActorName, RingLink] = {}
-        self._wake_fd = open_fifo(run_directory, name)
+        self._wake_fd = run_directory.open_fifo(name)
         self.last_messages: deque[str] = deque(maxlen=REMEMBERED)
 
     def build(self, start: Start) -> None:
@@ -54,7 +54,7 @@ class ActorHost:
             if self._name not in (link.writer, link.reader):
                 continue
             region = Region.attach(ref)
-            ring = RingLink(link, region.view, open_fifo(self._run_directory, link.reader))
+            ring = RingLink(link, region.view, self._run_directory.open_fifo(link.reader))
             if link in links_read_by(self._name):
                 self._links_in.append(ring)
             else:
@@ -126,11 +126,6 @@ class ActorHost:
         return False
 
 
-def open_fifo(run_directory: RunDirectory, name: ActorName) -> int:
-    """Read-write, so that opening never waits for the other end, and non-blocking."""
-    return os.open(run_directory.fifo(name), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-
-
 def drain_fifo(fd: int) -> None:
     with contextlib.suppress(BlockingIOError):
         os.read(fd, 4096)
@@ -166,7 +161,7 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher decides what Ctrl-C means
     threading.Thread(target=_die_with, args=(options.control_fd, options.launcher_id), daemon=True).start()
     control = ControlSocket(socket.socket(fileno=options.control_fd))
-    host = ActorHost(options.actor, control, RunDirectory(options.run_directory))
+    host = ActorHost(options.actor, control, RunDirectory.find(options.run_directory))
     try:
         prepare_actor(
             options.actor,

@@ -6,12 +6,15 @@ memfd, a file in the run directory serves.
 
 import mmap
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+
+from tidemill.runtime.private_files import check_private
 
 
 class RegionRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,7 +49,7 @@ class Region:
         try:
             if hasattr(os, "memfd_create"):
                 fd = os.memfd_create(f"tidemill-{name}", os.MFD_CLOEXEC)
-                _or_close(fd, lambda: os.ftruncate(fd, size))
+                _or_close(fd, lambda: _shape(fd, size))
                 return cls(fd, size, f"/proc/{os.getpid()}/fd/{fd}")
             path = directory / f"region-{name}"
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -60,8 +63,11 @@ class Region:
 
     @classmethod
     def attach(cls, ref: RegionRef) -> "Region":
+        """Raises RegionError for one that is gone, smaller than `ref` says, or open to others than this user."""
         try:
-            return cls(os.open(ref.path, os.O_RDWR | os.O_CLOEXEC), ref.bytes, ref.path)
+            fd = os.open(ref.path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+            _or_close(fd, lambda: _check(fd, ref))
+            return cls(fd, ref.bytes, ref.path)
         except (OSError, ValueError) as error:
             raise RegionError(
                 f"cannot attach the shared region {ref.path}: {error}; its owner may have ended"
@@ -96,6 +102,19 @@ class Region:
             self._map.close()
         except BufferError:
             pass  # a numpy view is still alive: the mapping goes with it
+
+
+def _shape(fd: int, size: int) -> None:
+    """A memfd as large as it has to be, for this user alone: others may open it by /proc where its mode lets them."""
+    os.ftruncate(fd, size)
+    os.fchmod(fd, 0o600)
+
+
+def _check(fd: int, ref: RegionRef) -> None:
+    status = os.fstat(fd)
+    check_private(status, ref.path, stat.S_IFREG)
+    if not 0 < ref.bytes <= status.st_size:  # touching what lies beyond its end would kill the process
+        raise OSError(f"it has {status.st_size} bytes, expected {ref.bytes} at least")
 
 
 def _or_close(fd: int, act: Callable[[], None]) -> None:

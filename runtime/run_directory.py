@@ -7,12 +7,11 @@ import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
+
+from tidemill.runtime.private_files import NotPrivateError, check_private, create_private
 
 PID_FILE = "pid"
-
-
-class RunDirectoryError(OSError):
-    """The place for run directories cannot be trusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +23,26 @@ class Orphan:
 
 
 class RunDirectory:
-    """0700, named after the engine's process. `remove` may be called twice."""
+    """0700, its files 0600, named after the engine's process. `remove` may be called twice."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @classmethod
     def create(cls) -> "RunDirectory":
-        """Raises RunDirectoryError when the directory of all runs is not this user's alone."""
+        """Raises NotPrivateError when the directory of all runs is not this user's alone."""
         parent = runs_directory()
         parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _check_private(parent)
+        check_private(parent.lstat(), parent, stat.S_IFDIR)
         path = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
-        (path / PID_FILE).write_text(f"{os.getpid()} {_started(os.getpid())}")
+        with create_private(path / PID_FILE) as file:
+            file.write(f"{os.getpid()} {_started(os.getpid())}".encode())
+        return cls(path)
+
+    @classmethod
+    def find(cls, path: Path) -> "RunDirectory":
+        """One that another process made. Raises NotPrivateError, FileNotFoundError."""
+        check_private(path.lstat(), path, stat.S_IFDIR)
         return cls(path)
 
     def make_fifo(self, name: str) -> Path:
@@ -44,11 +50,25 @@ class RunDirectory:
         os.mkfifo(path, 0o600)
         return path
 
+    def open_fifo(self, name: str) -> int:
+        """Read-write, so that opening never waits for the other end, and non-blocking. Raises NotPrivateError."""
+        path = self.fifo(name)
+        fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            check_private(os.fstat(fd), path, stat.S_IFIFO)
+        except NotPrivateError:
+            os.close(fd)
+            raise
+        return fd
+
     def fifo(self, name: str) -> Path:
         return self.path / f"wake-{name}"
 
     def stderr(self, name: str) -> Path:
         return self.path / f"stderr-{name}"
+
+    def create_stderr(self, name: str) -> BinaryIO:
+        return create_private(self.stderr(name))
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
@@ -63,10 +83,15 @@ def runs_directory() -> Path:
 
 
 def find_orphans() -> list[Orphan]:
-    """Run directories whose engine has ended, this user's. Read-only."""
+    """Run directories whose engine has ended, this user's. Read-only.
+
+    Raises NotPrivateError: what another user put in the place of their directory, a link to this user's files say, must
+    not be taken for left-overs.
+    """
     parent = runs_directory()
-    if not parent.is_dir():
+    if not os.path.lexists(parent):
         return []
+    check_private(parent.lstat(), parent, stat.S_IFDIR)
     orphans: list[Orphan] = []
     for path in sorted(parent.iterdir()):
         owner = _owner(path)
@@ -76,7 +101,7 @@ def find_orphans() -> list[Orphan]:
 
 
 def clean_orphans() -> list[Orphan]:
-    """Remove what `find_orphans` finds, and return it."""
+    """Remove what `find_orphans` finds, and return it. Raises NotPrivateError."""
     orphans = find_orphans()
     for orphan in orphans:
         shutil.rmtree(orphan.path, ignore_errors=True)
@@ -104,13 +129,3 @@ def _started(process_id: int) -> str:
         return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return "gone"
-
-
-def _check_private(directory: Path) -> None:
-    """In a shared temporary directory anybody can make ours first, and swap what is put there."""
-    status = directory.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise RunDirectoryError(
-            f"{directory} is not a directory of this user alone (owner {status.st_uid}, mode "
-            f"{status.st_mode & 0o777:o}, expected {os.getuid()} and 700); remove it or set XDG_RUNTIME_DIR"
-        )

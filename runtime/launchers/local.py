@@ -19,7 +19,7 @@ from tidemill.actors.wiring import LINKS, get_link
 from tidemill.runtime.cell_spec import CellRegions, CellSpec
 from tidemill.runtime.control import ControlMessage, ControlSocket, Failed, Hello, PeerGoneError, Ready, Start, Stop
 from tidemill.runtime.environment import child_environment
-from tidemill.runtime.host import drain_fifo, open_fifo
+from tidemill.runtime.host import drain_fifo
 from tidemill.runtime.launchers.exit_words import describe_exit, was_out_of_memory
 from tidemill.runtime.launchers.launcher import ActorDiedError, CellClosedError, OutOfMemoryError
 from tidemill.runtime.links.ring_link import RingLink
@@ -154,7 +154,7 @@ class LocalLauncher:
         arguments += ["--launcher-id", str(os.getpid())]
         arguments += ["--models", *model_directories, "--run-directory", str(self._run_directory.path)]
         arguments += kernel_flags
-        with theirs, self._run_directory.stderr(name).open("wb") as stderr:
+        with theirs, self._run_directory.create_stderr(name) as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "tidemill.runtime.host", *arguments],  # -P: the cwd is not on the path
                 pass_fds=[theirs.fileno()],
@@ -234,7 +234,7 @@ class LocalLauncher:
         return region
 
     def _open_fifo(self, name: ActorName) -> int:
-        fd = open_fifo(self._run_directory, name)
+        fd = self._run_directory.open_fifo(name)
         self._fds.append(fd)
         if name is ActorName.ENGINE:
             self._poller.register(fd, select.POLLIN)

@@ -46,3 +46,28 @@ def test_a_region_that_cannot_be_made_leaves_no_fd(
         with pytest.raises(RegionError):
             Region.create(f"big-{size}", size, tmp_path)
     assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+@pytest.mark.parametrize("memfd", [True, False])
+def test_a_region_is_for_this_user_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memfd: bool) -> None:
+    if not memfd:
+        monkeypatch.delattr(os, "memfd_create")
+    region = Region.create("test", 4096, tmp_path)
+    assert os.stat(region.ref.path).st_mode & 0o777 == 0o600
+    os.chmod(region.ref.path, 0o660)
+    with pytest.raises(RegionError, match="mode 660, expected"):
+        Region.attach(region.ref)
+    region.close()
+
+
+def test_what_is_no_region_is_not_attached(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    (tmp_path / "short").touch(0o600)
+    os.truncate(tmp_path / "short", 4096)
+    for size in (4097, 1 << 40, 0, -1):
+        with pytest.raises(RegionError, match="it has 4096 bytes"):
+            Region.attach(RegionRef(str(tmp_path / "short"), size))
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    with pytest.raises(RegionError, match="not a regular file"):
+        Region.attach(RegionRef(str(tmp_path / "fifo"), 4096))
+    assert len(os.listdir("/proc/self/fd")) == before

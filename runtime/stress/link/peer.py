@@ -14,7 +14,6 @@ from typing import Literal
 import msgspec
 
 from tidemill.actors.messages import ActorName, Message
-from tidemill.runtime.host import open_fifo
 from tidemill.runtime.links.ring_link import RingLink
 from tidemill.runtime.region import Region, RegionRef
 from tidemill.runtime.run_directory import RunDirectory
@@ -69,9 +68,9 @@ class Peer:
         self._pipe = pipe
         self._decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(OUT.union)
         self._encoder = msgspec.msgpack.Encoder()
-        self._wake_fd = open_fifo(directory, ActorName.READER)
+        self._wake_fd = directory.open_fifo(ActorName.READER)
         self._out = RingLink(OUT, Region.attach(begin.out).view, self._wake_fd)
-        self._back = RingLink(BACK, Region.attach(begin.back).view, open_fifo(directory, ActorName.ARENA))
+        self._back = RingLink(BACK, Region.attach(begin.back).view, directory.open_fifo(ActorName.ARENA))
         self._dropping = RingLink(DROPPING, Region.attach(begin.dropping).view, self._wake_fd)
 
     def run(self) -> None:
@@ -146,7 +145,7 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control: FrameSocket[ToPeer] = FrameSocket(socket.socket(fileno=options.control_fd), ToPeer)  # type: ignore[arg-type]
     try:
-        Peer(control, RunDirectory(options.run_directory), Connection(options.pipe_fd)).run()
+        Peer(control, RunDirectory.find(options.run_directory), Connection(options.pipe_fd)).run()
     except (PeerGoneError, AbandonedError, EOFError, BrokenPipeError):
         pass  # the job has ended
     return 0

@@ -14,7 +14,6 @@ import msgspec
 
 from tidemill.actors.messages import ActorName, Message
 from tidemill.runtime.environment import child_environment
-from tidemill.runtime.host import open_fifo
 from tidemill.runtime.links.link import LinkError
 from tidemill.runtime.links.ring_link import RingLink
 from tidemill.runtime.region import Region
@@ -152,7 +151,7 @@ class RingWire:
         ]
         for region in regions:
             self._owned.callback(region.close)
-        here, there = (open_fifo(directory, name) for name in (ActorName.ARENA, ActorName.READER))
+        here, there = (directory.open_fifo(name) for name in (ActorName.ARENA, ActorName.READER))
         for fd in (here, there):
             self._owned.callback(os.close, fd)
         self._out = RingLink(OUT, regions[0].view, there)

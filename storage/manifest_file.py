@@ -12,6 +12,7 @@ from tidemill.storage.checksums import digest, digest_file
 from tidemill.storage.errors import FormatError, StorageError, VersionError
 from tidemill.storage.manifest import FORMAT_VERSION, Manifest, Shard
 from tidemill.storage.manifest_rules import check_manifest
+from tidemill.storage.model_files import check_model_file
 
 MANIFEST_FILE = "manifest.json"
 MANIFEST_BYTES_MAX = 256 << 20
@@ -44,11 +45,13 @@ def load_manifest(directory: Path) -> Manifest:
         _check_shard(directory, shard)
     for file in manifest.files:
         if os.path.lexists(directory / file.file):  # who needs one that is missing says so
-            _check_file(directory, file.file)
+            check_model_file(directory, file.file)
     return manifest
 
 
 def _read(path: Path) -> bytes:
+    if os.path.lexists(path):
+        check_model_file(path.parent, path.name)
     try:
         # A FIFO without a writer would keep a blocking open for ever.
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
@@ -92,24 +95,8 @@ def _decode(path: Path, data: bytes) -> Manifest:
         raise FormatError(f"{path} is not a valid manifest: {error}; convert or pull the model again") from None
 
 
-def _check_file(directory: Path, name: str) -> int:
-    """Bytes of a regular file that lies in the model. Raises FormatError for anything else."""
-    path = directory / name
-    try:
-        if not path.resolve(strict=True).is_relative_to(directory.resolve()):
-            raise FormatError(f"{path} leads out of the model's directory; it must lie in it")
-        status = path.stat()
-    except FileNotFoundError:
-        raise FormatError(f"{path} is missing; convert or pull the model again") from None
-    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead back to themselves
-        raise FormatError(f"{path} cannot be read: {error}; convert or pull the model again") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise FormatError(f"{path} is not a regular file; convert or pull the model again")
-    return status.st_size
-
-
 def _check_shard(directory: Path, shard: Shard) -> None:
-    got = _check_file(directory, shard.file)
+    got = check_model_file(directory, shard.file)
     if got != shard.bytes:
         raise FormatError(
             f"{directory / shard.file} has {got} bytes, the manifest says {shard.bytes}; convert or pull the model "
@@ -137,7 +124,7 @@ def verify_model(directory: Path, *, on_bytes: Callable[[int], None]) -> list[st
     problems += check_extents(directory, manifest)
     for file in manifest.files:
         try:
-            if digest((directory / file.file).read_bytes()) != file.checksum:
+            if digest_file(directory / file.file) != file.checksum:
                 problems.append(f"{file.file}: its checksum differs from the manifest's")
         except OSError as error:
             problems.append(f"{file.file}: {error.strerror}")

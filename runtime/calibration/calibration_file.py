@@ -20,6 +20,7 @@ from tidemill.storage.checksums import digest
 from tidemill.storage.decoder_spec import DecoderSpec
 from tidemill.storage.manifest import Manifest
 from tidemill.storage.manifest_file import load_manifest
+from tidemill.storage.model_files import check_model_file
 
 F32 = npt.NDArray[np.float32]
 QUANTILE_INPUTS = ("qkv", "o", "gate_up", "down", "gate")
@@ -48,6 +49,7 @@ class CalibrationFile:
                 f"{model} is not calibrated (no {CALIBRATION_FILE}); do it once: tidemill calibrate -m {model} "
                 "--text FILE"
             )
+        check_model_file(model, CALIBRATION_FILE)
         record = _read_record(path)
         expected = model_identity(manifest)
         if record.model != expected:
@@ -119,7 +121,7 @@ def _read_record(path: Path) -> CalibrationRecord:
         raise _damaged(path, "its record is missing, or differs from its digest")
     try:
         record = msgspec.json.decode(text, type=CalibrationRecord)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise _damaged(path, f"its record: {error}") from None
     if record.format != CALIBRATION_FORMAT:
         raise CalibrationError(

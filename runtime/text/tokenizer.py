@@ -8,6 +8,9 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from tidemill.storage.errors import FormatError
+from tidemill.storage.model_files import check_model_file, read_model_file
+
+TOKENIZER_BYTES_MAX = 256 << 20
 
 
 class TextTokenizer:
@@ -21,15 +24,18 @@ class TextTokenizer:
     @classmethod
     def open(cls, directory: Path, bos_token_id: int | None) -> "TextTokenizer":
         """Raises FormatError when the model's tokenizer cannot be read."""
-        path = directory / "tokenizer.json"
+        path, config_path = directory / "tokenizer.json", directory / "tokenizer_config.json"
+        size = check_model_file(directory, path.name)
+        if size > TOKENIZER_BYTES_MAX:
+            raise FormatError(f"{path} has {size} bytes, at most {TOKENIZER_BYTES_MAX} are allowed; it is none of ours")
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # noqa: BLE001  # the library raises plain Exception
             raise FormatError(f"{path} cannot be read: {error}; convert or pull the model again") from None
-        config_path = directory / "tokenizer_config.json"
+        data = read_model_file(directory, config_path.name, bytes_max=TOKENIZER_BYTES_MAX)
         try:
-            config = json.loads(config_path.read_bytes()) if config_path.exists() else {}
-        except ValueError as error:
+            config = {} if data is None else json.loads(data)
+        except (ValueError, RecursionError) as error:
             raise FormatError(f"{config_path} is not valid JSON: {error}; convert or pull the model again") from None
         return cls(tokenizer, config if isinstance(config, dict) else {}, bos_token_id)
 

@@ -287,3 +287,12 @@ def test_a_truncated_shard_is_noticed_at_open(model: Path, tmp_path: Path) -> No
 def load_one(directory: Path, manifest: Manifest, index: int) -> None:
     arena = np.zeros(manifest.extents[index].bytes, np.uint8)
     load_extents(directory, manifest, [index], arena, [0])
+
+
+@pytest.mark.parametrize("name", [MANIFEST_FILE, "shards"])
+def test_nothing_of_a_model_is_reached_by_a_link_out_of_it(model: Path, tmp_path: Path, name: str) -> None:
+    directory = rewritten(model, tmp_path / "m", lambda _: None)
+    (directory / name).rename(tmp_path / name)
+    (directory / name).symlink_to(tmp_path / name)
+    with pytest.raises(FormatError, match=r"leads out of the model's directory, to .*; expected a file inside .*: put"):
+        load_manifest(directory)

@@ -8,9 +8,10 @@ RAM ?= 400MiB
 BENCH ?= --ceilings none,$(RAM)
 ACTIVE ?= --help
 PROMPT ?= Once upon a time, in a village by the sea, there lived
+FUZZ_SECONDS ?= 30
 SOURCES := runtime actors storage benchmarks tests
 
-.PHONY: demo test check bench bench-active stress format clean
+.PHONY: demo test check bench bench-active stress fuzz format clean
 
 # Everything pinned: constraints.txt names the exact version of each package.
 $(VENV)/run.stamp: pyproject.toml constraints.txt
@@ -56,9 +57,16 @@ stress: $(VENV)/dev.stamp
 	for part in reader link arena predictor pipeline; do \
 	  $(BIN)/tidemill stress $$part --html build/stress/$$part.html || exit 1; done
 
+# Hostile input: the property tests with many examples, then every target for FUZZ_SECONDS under atheris, where there is one.
+fuzz: $(VENV)/dev.stamp
+	HYPOTHESIS_PROFILE=deep $(BIN)/pytest -m fuzz --timeout 3600 --hypothesis-show-statistics
+	@if $(BIN)/pip install --quiet --only-binary :all: --constraint constraints.txt atheris; \
+	then $(BIN)/python -m tests.fuzz $(FUZZ_SECONDS); \
+	else echo "atheris has no wheel for this Python and machine: the property tests above are all that ran"; fi
+
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
 clean:
-	rm -rf $(VENV) build *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz

@@ -18,6 +18,7 @@ from typing import BinaryIO, NamedTuple
 import gguf
 import numpy as np
 
+from tidemill.storage.convert.tensor_source import check_source_file
 from tidemill.storage.errors import SourceError, UnsupportedModelError
 
 MAGIC = b"GGUF"
@@ -52,6 +53,7 @@ class GgufHeader:
 def read_gguf_header(path: Path) -> GgufHeader:
     """Time and memory are bounded by HEADER_BYTES_MAX and VALUES_MAX, whatever the file says. Raises SourceError,
     UnsupportedModelError (version, byte order, tensor type)."""
+    check_source_file(path)
     with path.open("rb") as file:
         return _HeaderReader(path, file).read()
 

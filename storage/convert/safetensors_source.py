@@ -12,11 +12,12 @@ import numpy.typing as npt
 
 from tidemill.storage.checksums import digest
 from tidemill.storage.convert.decoder_config import read_decoder_spec
-from tidemill.storage.convert.tensor_source import read_exactly, sample_digest
+from tidemill.storage.convert.tensor_source import check_source_file, read_exactly, sample_digest
 from tidemill.storage.errors import SourceError, UnsupportedModelError
 from tidemill.storage.manifest import ELEMENT_BYTES, Element, Source
 
 HEADER_BYTES_MAX = 100 << 20
+TEXT_BYTES_MAX = 256 << 20  # of a configuration or a tokenizer
 DIMENSIONS_MAX = 8
 ROWS_BYTES = 8 << 20  # of a tensor held at once to compare it
 ELEMENTS: Mapping[str, Element] = {"BF16": "bf16", "F16": "f16", "F32": "f32"}
@@ -117,9 +118,7 @@ class SafetensorsSource:
         return tensor
 
     def _read_files(self) -> dict[str, bytes]:
-        files = {
-            name: (self._directory / name).read_bytes() for name in KEPT_FILES if (self._directory / name).exists()
-        }
+        files = {name: _read_text(self._directory / name) for name in KEPT_FILES if (self._directory / name).exists()}
         if "tokenizer.json" not in files:
             raise SourceError(
                 f"{self._directory} has no tokenizer.json; make one with transformers: "
@@ -130,14 +129,18 @@ class SafetensorsSource:
 
 def read_json(path: Path) -> dict[str, object]:
     try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise SourceError(f"{path} is missing: {path.parent} is no Hugging Face model directory") from None
+        if not path.exists():
+            raise SourceError(f"{path} is missing: {path.parent} is no Hugging Face model directory")
+        value = json.loads(_read_text(path))
     except (ValueError, RecursionError) as error:
         raise SourceError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise SourceError(f"{path} holds a {type(value).__name__}, expected an object")
     return value
+
+
+def _read_text(path: Path) -> bytes:
+    return read_exactly(path, 0, check_source_file(path, bytes_max=TEXT_BYTES_MAX))
 
 
 def _find_files(directory: Path) -> list[Path]:
@@ -165,7 +168,7 @@ def _find_files(directory: Path) -> list[Path]:
 
 
 def _header_bytes(path: Path) -> bytes:
-    size = path.stat().st_size
+    size = check_source_file(path)
     length = int.from_bytes(read_exactly(path, 0, 8), "little")
     if not 2 <= length <= min(HEADER_BYTES_MAX, size - 8):
         raise SourceError(f"{path}: header of {length} bytes in a file of {size}; it is damaged: download it again")

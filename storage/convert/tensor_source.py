@@ -1,5 +1,6 @@
 """What a conversion reads from: tensors by their Hugging Face names, row by row."""
 
+import stat
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -51,6 +52,20 @@ def sample_digest(path: Path) -> str:
     offsets = sorted({last * i // (SAMPLES - 1) for i in range(SAMPLES)})
     samples = [read_exactly(path, offset, min(SAMPLE_BYTES, size)) for offset in offsets]
     return f"{size}-{digest(b''.join(samples))}"
+
+
+def check_source_file(path: Path, *, bytes_max: int | None = None) -> int:
+    """Bytes of a source's file, which may be reached by links: the Hub's cache is made of them. Raises SourceError for
+    one that is missing, no regular file (a FIFO would be waited for for ever) or larger than `bytes_max`."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path} cannot be read: {error}; download it again") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise SourceError(f"{path} is not a regular file; download it again")
+    if bytes_max is not None and status.st_size > bytes_max:
+        raise SourceError(f"{path} has {status.st_size} bytes, at most {bytes_max} are allowed; download it again")
+    return status.st_size
 
 
 def read_exactly(path: Path, offset: int, size: int) -> bytes:

@@ -1,3 +1,4 @@
+import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -130,3 +131,9 @@ def test_a_changed_byte_or_a_cut_gives_a_clear_error_or_another_model(
             GgufSource(tmp_path / "y")
         except StorageError as error:
             assert len(str(error)) < 2000
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.gguf")
+    with pytest.raises(SourceError, match="not a regular file"):
+        read_gguf_header(tmp_path / "x.gguf")

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import struct
 from pathlib import Path
@@ -178,3 +179,17 @@ def test_any_bytes_as_safetensors_are_a_clear_error(checkpoint: Path, tmp_path: 
         (tmp_path / "model.safetensors").write_bytes(content)
         with pytest.raises(StorageError):
             SafetensorsSource(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"])
+def test_a_source_s_file_that_is_none_is_not_waited_for(tied: Path, name: str) -> None:
+    (tied / name).unlink(missing_ok=True)
+    os.mkfifo(tied / name)
+    with pytest.raises(SourceError, match=f"{name} is not a regular file"):
+        SafetensorsSource(tied)
+
+
+def test_a_huge_text_is_refused_before_it_is_read(tied: Path) -> None:
+    os.truncate(tied / "tokenizer.json", 1 << 40)
+    with pytest.raises(SourceError, match="has 1099511627776 bytes, at most"):
+        SafetensorsSource(tied)

@@ -40,7 +40,8 @@ def check(data: bytes) -> None:
     codec, table = tables()[data[0] % len(tables())]
     plane = data[1] % len(table.planes)
     least, most = codec.placed_bytes(plane, table, BUNDLES)
-    size = min(max(int.from_bytes(data[2:4], "little"), least), most)  # a manifest may say no other
+    size = min(max(int.from_bytes(data[2:4], "little"), least), most)
+    size -= (size - least) % 4  # a manifest may say no other
     memory = np.full(size + SPARE, 0xA5, np.uint8)
     try:
         codec.decode(plane, memoryview(data[4:]), memory[:size].data)

@@ -1,6 +1,6 @@
 """Reports and surroundings of stress jobs that never ran."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -12,7 +12,20 @@ from tidemill.runtime.stress.read_report import ReadCounts, depth_levels, latenc
 from tidemill.runtime.stress.report import JobReport, ReaderFigures
 from tidemill.runtime.stress.usage import ProcessUsage, plain_report
 
+TICK_NS = 1_000_000
 NO_USE = ProcessUsage(0.5, 0.25, 3, 0, 7)
+
+
+def ticking_clock() -> Callable[[], int]:
+    """Every look at it is a millisecond later."""
+    now = 0
+
+    def tick() -> int:
+        nonlocal now
+        now += TICK_NS
+        return now
+
+    return tick
 
 
 class FakeSurroundings:

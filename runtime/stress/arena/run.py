@@ -1,7 +1,7 @@
 """An arena job: the arena actor visited token after token, its reads answered at once."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
@@ -42,7 +42,9 @@ TICKETS = 16
 NS = 1_000_000_000
 
 
-def run_arena(job: ArenaJob, surroundings: JobSurroundings) -> tuple[JobReport, ...]:
+def run_arena(
+    job: ArenaJob, surroundings: JobSurroundings, clock_ns: Callable[[], int] = time.perf_counter_ns
+) -> tuple[JobReport, ...]:
     """A report for each policy at each size; the last may be of what was done when it was stopped. Raises StorageError,
     ValueError."""
     surroundings.prepare("drawing visits" if job.trace is None else "reading the trace", 0, 0)
@@ -51,10 +53,10 @@ def run_arena(job: ArenaJob, surroundings: JobSurroundings) -> tuple[JobReport, 
     surroundings.await_go()
     reports: list[JobReport] = []
     for policy in job.policies:
-        for text, plan in plans:
+        for size in plans:
             if surroundings.is_stopped():
                 return tuple(reports)
-            reports.append(_run_one(job, policy, text, plan, visits, surroundings))
+            reports.append(_run_one(job, policy, size, visits, surroundings, clock_ns))
     return tuple(reports)
 
 
@@ -109,10 +111,16 @@ class ArenaRun:
 
 
 def _run_one(
-    job: ArenaJob, policy: PolicyName, size: str, plan: BundlePlan, visits: Visits, surroundings: JobSurroundings
+    job: ArenaJob,
+    policy: PolicyName,
+    sized: tuple[str, BundlePlan],
+    visits: Visits,
+    surroundings: JobSurroundings,
+    clock_ns: Callable[[], int],
 ) -> JobReport:
+    size, plan = sized
     run = ArenaRun(policy, plan, visits, job.window)
-    before, begun = ProcessUsage.now(), time.perf_counter_ns()
+    before, begun = ProcessUsage.now(), clock_ns()
     series, histogram = RateSeries(begun), LatencyHistogram()
     half = len(visits.tokens) // 2
     late = np.zeros(2, np.int64)
@@ -122,7 +130,7 @@ def _run_one(
         done += 1
         if done == half:
             late = _used_and_hit(run)
-        now = time.perf_counter_ns()
+        now = clock_ns()
         used = int(run.counters[Counter.BUNDLES_USED])
         if (sample := series.see(now, 0, used)) is not None:
             histogram.add(run.visit_ns)
@@ -132,7 +140,7 @@ def _run_one(
         if over and done >= 2:
             break
     histogram.add(run.visit_ns)
-    elapsed = time.perf_counter_ns() - begun
+    elapsed = clock_ns() - begun
     options = {"policy": policy, "size": size, "tokens": str(done), "pattern": visits.told}
     plain = plain_report(f"{policy}-{size}", options, elapsed, ProcessUsage.now().since(before))
     figures = _figures(run, plan, visits, done, (_used_and_hit(run) - late, histogram), policy)

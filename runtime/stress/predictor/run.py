@@ -2,6 +2,7 @@
 
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -23,7 +24,9 @@ from tidemill.runtime.stress.usage import ProcessUsage, plain_report
 NS = 1_000_000_000
 
 
-def run_predictor(job: PredictorJob, surroundings: JobSurroundings) -> tuple[JobReport, ...]:
+def run_predictor(
+    job: PredictorJob, surroundings: JobSurroundings, clock_ns: Callable[[], int] = time.perf_counter_ns
+) -> tuple[JobReport, ...]:
     """A report for each policy; the last may be of what was done when it was stopped. Raises StorageError,
     ValueError."""
     surroundings.prepare("drawing inputs" if job.trace is None else "reading the trace", 0, 0)
@@ -34,7 +37,7 @@ def run_predictor(job: PredictorJob, surroundings: JobSurroundings) -> tuple[Job
     for policy in job.policies:
         if surroundings.is_stopped():
             break
-        reports.append(_run_one(job, policy, inputs, messages, surroundings))
+        reports.append(_run_one(job, policy, inputs, messages, surroundings, clock_ns))
     return tuple(reports)
 
 
@@ -107,9 +110,10 @@ def _run_one(
     inputs: Inputs,
     messages: list[list[InputSeen]],
     surroundings: JobSurroundings,
+    clock_ns: Callable[[], int],
 ) -> JobReport:
     run = PredictorRun(policy, job.share, inputs)
-    before, begun = ProcessUsage.now(), time.perf_counter_ns()
+    before, begun = ProcessUsage.now(), clock_ns()
     series, histogram = RateSeries(begun), LatencyHistogram()
     done = 0
     while not surroundings.is_stopped():
@@ -117,7 +121,7 @@ def _run_one(
         for one, message in zip(inputs.tokens[token], messages[token], strict=True):
             run.see(one, message, done)
         done += 1
-        now = time.perf_counter_ns()
+        now = clock_ns()
         if (sample := series.see(now, 0, run.inputs)) is not None:
             histogram.add(run.seen_ns)
             run.seen_ns.clear()
@@ -130,7 +134,7 @@ def _run_one(
     histogram.add(run.seen_ns)
     options = {"policy": policy, "share": f"{job.share:g}", "group": str(job.group), "pattern": inputs.told}
     used = ProcessUsage.now().since(before)
-    plain = plain_report(policy, options, time.perf_counter_ns() - begun, used)
+    plain = plain_report(policy, options, clock_ns() - begun, used)
     figures = _figures(policy, run, done, histogram)
     return msgspec.structs.replace(plain, predictor=figures, rate_log=tuple(series.samples))
 

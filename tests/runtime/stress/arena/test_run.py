@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.replayed_trace import load_trace, write_synthetic_trace
 from benchmarks.table_replay import TableReplay
-from tests.fakes.stress import FakeSurroundings
+from tests.fakes.stress import FakeSurroundings, ticking_clock
 from tidemill.actors.arena.residency.choose_policy import choose_part_policy
 from tidemill.actors.packing import unpack_ids
 from tidemill.runtime.stress.arena.job import ArenaFigures, ArenaJob, PolicyName, check_job, choice_of, parse_arena_size
@@ -19,7 +19,7 @@ SMALL = ArenaJob(
 
 
 def run(job: ArenaJob) -> list[ArenaFigures]:
-    return [report.arena for report in run_arena(job, FakeSurroundings()) if report.arena is not None]
+    return [report.arena for report in run_arena(job, FakeSurroundings(), ticking_clock()) if report.arena is not None]
 
 
 @pytest.mark.parametrize("policy", ["lfu", "lru", "window", "none"])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks.fixtures.recorded_run import write_recorded_run
-from tests.fakes.stress import FakeSurroundings
+from tests.fakes.stress import FakeSurroundings, ticking_clock
 from tidemill.actors.messages import InputSeen
 from tidemill.actors.packing import pack_ids
 from tidemill.actors.predictor.config import PreloadKind, PreloadTable
@@ -19,7 +19,11 @@ SMALL = PredictorJob(
 
 
 def run(job: PredictorJob) -> list[PredictorFigures]:
-    return [found.predictor for found in run_predictor(job, FakeSurroundings()) if found.predictor is not None]
+    return [
+        found.predictor
+        for found in run_predictor(job, FakeSurroundings(), ticking_clock())
+        if found.predictor is not None
+    ]
 
 
 @pytest.mark.parametrize("policy", ["previous-token", "popularity"])

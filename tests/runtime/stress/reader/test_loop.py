@@ -1,14 +1,13 @@
 """The real reader actor over a flash out of memory, on a clock that every look moves on."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.fakes.flash import FakeFlash, Faults
-from tests.fakes.stress import FakeSurroundings
+from tests.fakes.stress import TICK_NS, FakeSurroundings, ticking_clock
 from tidemill.actors.counters import Counter, new_counters
 from tidemill.actors.reader.actor import ReaderActor
 from tidemill.actors.reader.config import ReaderConfig
@@ -20,7 +19,6 @@ from tidemill.runtime.stress.reader.targets import open_target
 
 BLOCK = 4096
 BLOCKS = 32
-TICK_NS = 1_000_000
 
 
 class Bench:
@@ -42,23 +40,12 @@ class Bench:
             BlockPattern(manifest.extents, BLOCK, "randread", seed),
             limits=limits,
             counters=self.counters,
-            clock_ns=clock(),
+            clock_ns=ticking_clock(),
         )
 
     def run(self, surroundings: FakeSurroundings | None = None) -> ReaderLoop:
         self.loop.run(Places(4, 8, BLOCK), surroundings or FakeSurroundings())
         return self.loop
-
-
-def clock() -> Callable[[], int]:
-    now = 0
-
-    def tick() -> int:
-        nonlocal now
-        now += TICK_NS
-        return now
-
-    return tick
 
 
 ONE_PASS = Limits(runtime_s=None, passes=True, rate=None)

@@ -12,6 +12,7 @@ import pytest
 from tests.fakes.models import write_tiny_model
 
 DEADLINE_S = 30.0
+START_S = 110.0  # kernels may have to be compiled
 
 
 class Terminal:
@@ -23,10 +24,10 @@ class Terminal:
             os.execv(command[0], command)
         self.screen = ""
 
-    def wait_for(self, text: str) -> str:
+    def wait_for(self, text: str, deadline_s: float = DEADLINE_S) -> str:
         """Read until `text` has come; what came up to and with it."""
         while text not in self.screen:
-            ready, _, _ = select.select([self._fd], [], [], DEADLINE_S)
+            ready, _, _ = select.select([self._fd], [], [], deadline_s)
             assert ready, f"{text!r} does not come; the screen shows {self.screen!r}"
             self.screen += os.read(self._fd, 4096).decode(errors="replace")
         before, _, self.screen = self.screen.partition(text)
@@ -58,7 +59,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(chatty: Path) -> None:
     command = [sys.executable, "-m", "tidemill.runtime.cli.main", "chat", "-m", str(chatty), "--ram", "none"]
     terminal = Terminal([*command, "-n", "400", "-c", "500"])
     try:
-        terminal.wait_for("/reset forgets")
+        terminal.wait_for("/reset forgets", START_S)
         terminal.wait_for("> ")
         terminal.type("w1 w2\r")
         terminal.wait_for(" w")  # the answer has begun

@@ -85,15 +85,6 @@ def read_until(process: "subprocess.Popen[bytes]", moment: str, output: Path) ->
         os.sched_yield()
 
 
-@pytest.fixture
-def children_hear_ctrl_c() -> Iterator[None]:
-    """A test run in a shell's background ignores it, and so would its children."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("children_hear_ctrl_c")
 @pytest.mark.parametrize("moment", ["started", "writing", "decoded"])
 def test_ctrl_c_leaves_whole_positions_or_nothing_and_says_which(
     models: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str

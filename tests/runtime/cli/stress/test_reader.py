@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,14 +36,6 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "file"
     path.write_bytes(os.urandom(64 * BLOCK))
     return path
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """As from a terminal, even where a shell began these tests in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.slow
@@ -167,7 +158,7 @@ def test_what_cannot_be_is_one_line_and_status_1(file: Path, arguments: tuple[st
 
 @pytest.mark.slow
 @pytest.mark.system
-def test_ctrl_c_gives_the_report_so_far_and_status_130(file: Path, interruptible: None) -> None:
+def test_ctrl_c_gives_the_report_so_far_and_status_130(file: Path) -> None:
     command = [sys.executable, "-m", "tidemill.runtime.cli.main", "stress", "reader", "--filename", str(file)]
     process = subprocess.Popen(
         [*command, "--runtime", "1h", "--time_based", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE

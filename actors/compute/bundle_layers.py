@@ -169,8 +169,9 @@ def _offsets(places: object) -> I64:
 
 
 def _factors(gates: F32 | None, mask: npt.NDArray[np.bool_] | None, neurons: I64) -> F32:
-    """What the neuron kernels take as gates, [B, neurons]."""
+    """What the neuron kernels take as gates, [B, neurons], C-contiguous as they are compiled for: `gates[:, neurons]`
+    is not."""
     if gates is not None:
-        chosen: F32 = gates[:, neurons]
-        return chosen if mask is None else chosen * mask[:, neurons]
-    return ALL_ACTIVE if mask is None else mask[:, neurons].astype(np.float32)
+        chosen: F32 = np.take(gates, neurons, axis=1)
+        return chosen if mask is None else chosen * np.take(mask, neurons, axis=1)
+    return ALL_ACTIVE if mask is None else np.take(mask, neurons, axis=1).astype(np.float32)

@@ -163,7 +163,8 @@ def add_neurons(
     if batch > 1 and joined.shape[1] * weights_of_word(joined) < rows * size:
         raise ValueError("scratch for joined neurons holds less than one")
     flat_x, flat_scratch, flat_sums = x.reshape(-1), scratch.reshape(-1), sums.reshape(-1)
-    for part in numba.prange(MLP_PARTS):
+    for number in numba.prange(MLP_PARTS):
+        part = np.int64(number)  # else unsigned here only: everything that is called below would be compiled twice
         sums_at = part * chunk * size
         if batch == 1:
             _neurons_of_one(

@@ -69,7 +69,7 @@ def _warm_bundles(kernel: str, threads: int) -> None:
     arena = np.zeros(BLOCK, np.uint8).view(np.uint8 if coded else STORED_DTYPES[kind])
     joined = np.zeros((threads, 3 * JOINED_NEURONS * BLOCK), np.uint32 if coded else arena.dtype)
     lists = arena, np.zeros(BLOCK, np.uint32), nothing, nothing, 0, 0
-    x, sums = np.ones((1, BLOCK), np.float32), np.zeros((MLP_PARTS, 1, BLOCK), np.float32)
+    x, sums = np.ones((1, BLOCK), np.float32), np.zeros((MLP_PARTS, 2, BLOCK), np.float32)
     activated, factors = np.ones((1, BLOCK), np.float32), np.ones((1, 1, BLOCK), np.float32)
     if kernel.endswith(NEURONS):
         scratch = np.zeros((MLP_PARTS, 3 * JOINED_NEURONS), np.float32)
@@ -78,7 +78,8 @@ def _warm_bundles(kernel: str, threads: int) -> None:
         gathered = np.zeros((threads, JOINED_CHANNELS), np.float32)
         bundle_linear.add_channels(*lists, np.array([BLOCK]), factors, 1, joined, gathered, sums, 0, BLOCK, threads)
         gates.activate_halves(np.ones((1, 2 * BLOCK), np.float32), activated, False)
-        bundle_linear.close_parts(sums, x[:, :])
+        bundle_linear.close_parts(sums, x)
+        bundle_linear.close_parts(sums, np.ones((2, 2 * BLOCK), np.float32)[:, :BLOCK])  # a window of wider rows
     gates.activate_gates(activated, False)
 
 

@@ -296,4 +296,4 @@ class ArenaActor:
         free = {slot for ring in self._rings for slot in ring.slots_in(SlotState.FREE)}
         assert not occupied & free, "an extent is recorded in a free slot"
         assert len(self._tickets) <= self._tickets_max + self._plan.row_slots, "more tickets than the links can answer"
-        assert not any(self._plan.is_locked(i) for i in self._wanted), "a locked extent is wanted in the ring"
+        assert self._plan.locked_slot_of.keys().isdisjoint(self._wanted), "a locked extent is wanted in the ring"

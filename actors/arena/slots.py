@@ -70,7 +70,7 @@ class SlotPool:
         return True
 
     def slots_in(self, state: SlotState) -> list[SlotId]:
-        return [SlotId(self.first + int(i)) for i in np.flatnonzero(self._state == state)]
+        return [SlotId(self.first + i) for i in (self._state == int(state)).nonzero()[0].tolist()]
 
     def validate(self) -> None:
         """Raises AssertionError when the free list and the states disagree."""

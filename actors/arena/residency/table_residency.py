@@ -180,16 +180,14 @@ class TableResidency:
 
     def validate(self) -> None:
         """Raises AssertionError when the arrays disagree. Tests call it after every step."""
-        cached = self._cached[: self._used]
-        assert np.array_equal(np.sort(cached), np.flatnonzero(self._state == _CACHED)), (
-            "cached list and states disagree"
-        )
-        staged = _joined([*self._preloaded, *self._demanded])
-        in_states = np.flatnonzero((self._state == _STAGED) | (self._state == _USED))
-        assert np.array_equal(np.sort(staged), in_states), "staged lists and states disagree"
-        assert np.array_equal(self._slot_of >= 0, self._state != _ABSENT), "slots and states disagree"
-        slots = self._slot_of[self._slot_of >= 0]
-        assert np.unique(slots).size == slots.size, "two bundles lie in one slot"
+        state, has_slot = self._state, self._slot_of >= 0
+        cached, staged = self._cached[: self._used].tolist(), _joined([*self._preloaded, *self._demanded]).tolist()
+        in_states = ((state == _STAGED) | (state == _USED)).nonzero()[0].tolist()
+        assert sorted(cached) == (state == _CACHED).nonzero()[0].tolist(), "cached list and states disagree"
+        assert sorted(staged) == in_states, "staged lists and states disagree"
+        assert (has_slot == (state != _ABSENT)).all(), "slots and states disagree"
+        slots = self._slot_of[has_slot].tolist()
+        assert len(set(slots)) == len(slots), "two bundles lie in one slot"
         assert self._is_open or self._used <= self._quota, "more is cached than the quota"
         assert self._is_open or not self._demanded, "demanded bundles outlived their visit"
 

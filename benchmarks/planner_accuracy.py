@@ -44,6 +44,7 @@ from tidemill.runtime.planning.run_plan import cap_flash, ceiling_range
 from tidemill.runtime.planning.workload import plan_workload
 from tidemill.runtime.sizes import parse_size
 from tidemill.runtime.tuning.flash import FlashMeter, FlashPlan
+from tidemill.runtime.tuning.kernel_rates import SECONDS as KERNEL_SECONDS
 from tidemill.runtime.tuning.kernel_rates import measure_kernels
 from tidemill.runtime.tuning.saved_processes import find_processes
 from tidemill.storage.manifest import Manifest
@@ -56,6 +57,7 @@ SMOKE_ROOM_BYTES = 256 * MIB  # beyond the resident model: it runs, whatever its
 SPEEDS = (0.4e9, 0.8e9, None)  # bytes per second
 TOLERANCE = 0.10  # mean absolute error that passes
 FLASH_SECONDS, SMOKE_FLASH_SECONDS = 0.6, 0.01  # for each request size, before each run
+SMOKE_KERNEL_SECONDS = 0.05  # for each rate
 
 
 class CannotThrottleError(RuntimeError):
@@ -105,6 +107,7 @@ class Bench:
     threads: int
     tokens: int
     flash_seconds: float
+    kernel_seconds: float = KERNEL_SECONDS
 
     def options(self, ceiling_bytes: int | None) -> EngineOptions:
         return EngineOptions(
@@ -160,7 +163,7 @@ class Bench:
 def measure_round(
     bench: Bench, points: Sequence[tuple[int, float | None]], samples: dict[tuple[int, float | None], list[Sample]]
 ) -> None:
-    compute = measure_kernels(bench.threads, bench.manifest.matrix_kinds)
+    compute = measure_kernels(bench.threads, bench.manifest.matrix_kinds, bench.kernel_seconds)
     for ceiling, limit in points:
         rates = msgspec.structs.replace(
             default_rates(bench.threads),
@@ -228,8 +231,8 @@ def main() -> int:
         )
     directory = resolve_model(arguments.model)
     manifest = load_manifest(directory)
-    flash_seconds = SMOKE_FLASH_SECONDS if arguments.smoke else FLASH_SECONDS
-    bench = Bench(directory, manifest, arguments.threads, arguments.tokens, flash_seconds)
+    seconds = (SMOKE_FLASH_SECONDS, SMOKE_KERNEL_SECONDS) if arguments.smoke else (FLASH_SECONDS, KERNEL_SECONDS)
+    bench = Bench(directory, manifest, arguments.threads, arguments.tokens, *seconds)
     bench.run(None, None)  # weighs the processes, as any earlier run has on a user's machine; compiles kernels
     ceilings = choose_ceilings(bench, arguments)
     speeds = (None,) if arguments.smoke else SPEEDS

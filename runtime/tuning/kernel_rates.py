@@ -46,13 +46,15 @@ class ComputeRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kernels: KernelRates
 
 
-def measure_kernels(threads: int, kinds: Sequence[str]) -> ComputeRates:
-    """DRAM and kernel rates of this machine with `threads` threads, in a child process: some 8 s, and a compilation
-    where kernels are not in the cache. `kinds` are those of `Table.kind`; batches are measured on the first.
+def measure_kernels(threads: int, kinds: Sequence[str], seconds: float = SECONDS) -> ComputeRates:
+    """DRAM and kernel rates of this machine with `threads` threads, in a child process: some 8 s at the `seconds` that
+    each rate takes by default, and a compilation where kernels are not in the cache. `kinds` are those of `Table.kind`;
+    batches are measured on the first.
 
     Raises KernelError.
     """
-    command = [sys.executable, "-P", "-m", "tidemill.runtime.tuning.kernel_rates", str(threads), *kinds]
+    program = [sys.executable, "-P", "-m", "tidemill.runtime.tuning.kernel_rates"]
+    command = [*program, str(threads), str(seconds), *kinds]
     try:
         done = subprocess.run(
             command, env=child_environment(threads), capture_output=True, timeout=COMPILE_DEADLINE_S, check=False
@@ -72,13 +74,15 @@ def plan_buffer_bytes(cache_bytes: int | None, available: int) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m tidemill.runtime.tuning.kernel_rates THREADS KIND…`: prints ComputeRates as JSON."""
-    rates = _measure(int(arguments[0]), arguments[1:], plan_buffer_bytes(last_level_cache_bytes(), available_bytes()))
+    """`python -m tidemill.runtime.tuning.kernel_rates THREADS SECONDS KIND…`: prints ComputeRates as JSON."""
+    threads, seconds, *kinds = arguments
+    buffer_bytes = plan_buffer_bytes(last_level_cache_bytes(), available_bytes())
+    rates = _measure(int(threads), kinds, buffer_bytes, float(seconds))
     sys.stdout.buffer.write(msgspec.json.encode(rates))
     return 0
 
 
-def _measure(threads: int, kinds: Sequence[str], buffer_bytes: int) -> ComputeRates:
+def _measure(threads: int, kinds: Sequence[str], buffer_bytes: int, seconds: float) -> ComputeRates:
     import numba
     import numpy as np
 
@@ -89,16 +93,18 @@ def _measure(threads: int, kinds: Sequence[str], buffer_bytes: int) -> ComputeRa
     bits = np.random.default_rng(0).integers(*WEIGHT_BITS, max(map(_arena_bytes, models.values())) // 2, np.uint16)
     arena = bits.view(np.uint8)
     words, sums = arena.view(np.uint64), np.zeros(threads, np.uint64)
-    dram_s = _best_seconds(lambda: read_words(words, sums))
+    dram_s = _best_seconds(lambda: read_words(words, sums), seconds)
     bytes_per_s: dict[str, float] = {
-        kind: _weight_bytes(model) / _pass_seconds(model, arena, 1, threads) for kind, model in models.items()
+        kind: _weight_bytes(model) / _pass_seconds(model, arena, 1, threads, seconds) for kind, model in models.items()
     }
     for kind, model in models.items():
         if has_planes(model):
-            bytes_per_s[kind + COARSE] = plane_bytes(model, 0) / _draft_seconds(model, arena, threads)
+            bytes_per_s[kind + COARSE] = plane_bytes(model, 0) / _draft_seconds(model, arena, threads, seconds)
     small = plan_synthetic_model(kinds[0], weight_bytes=int(buffer_bytes * BATCH_SHARE))
     weights = sum(t.bundle_count * t.bundle_elements for t in small.tables if t.layer >= 0 and t.layout != "vector")
-    flop_per_s = {batch: 2 * batch * weights / _pass_seconds(small, arena, batch, threads) for batch in BATCHES}
+    flop_per_s = {
+        batch: 2 * batch * weights / _pass_seconds(small, arena, batch, threads, seconds) for batch in BATCHES
+    }
     return ComputeRates(arena.nbytes / dram_s, KernelRates(bytes_per_s=bytes_per_s, flop_per_s=flop_per_s))
 
 
@@ -116,7 +122,7 @@ def resident_decoder(
     return Decoder(manifest, arena, placement, context=context, chunk=chunk, threads=threads, row_slots=1)
 
 
-def _draft_seconds(manifest: Manifest, arena: "npt.NDArray[np.uint8]", threads: int) -> float:
+def _draft_seconds(manifest: Manifest, arena: "npt.NDArray[np.uint8]", threads: int, seconds: float) -> float:
     """Kernel seconds of one drafted token: plane 0 of all layers and the head."""
     decoder = resident_decoder(manifest, arena, context=2, chunk=1, threads=threads)
     for _ in decoder.step([0], 0, want_logits="none"):  # loads the vectors
@@ -128,10 +134,12 @@ def _draft_seconds(manifest: Manifest, arena: "npt.NDArray[np.uint8]", threads: 
             pass
         return (decoder.kernel_ns - before_ns) / 1e9
 
-    return _best_seconds(run)
+    return _best_seconds(run, seconds)
 
 
-def _pass_seconds(manifest: Manifest, arena: "npt.NDArray[np.uint8]", batch: int, threads: int) -> float:
+def _pass_seconds(
+    manifest: Manifest, arena: "npt.NDArray[np.uint8]", batch: int, threads: int, seconds: float
+) -> float:
     """Kernel seconds of one pass of `batch` positions over all layers, without the head."""
     import numpy as np
 
@@ -153,7 +161,7 @@ def _pass_seconds(manifest: Manifest, arena: "npt.NDArray[np.uint8]", batch: int
                 answer = places[event.table].find(event.bundles.astype(np.int64)).offsets
         return (decoder.kernel_ns - before_ns) / 1e9
 
-    return _best_seconds(run)
+    return _best_seconds(run, seconds)
 
 
 def _weight_bytes(manifest: Manifest) -> int:
@@ -165,11 +173,11 @@ def _arena_bytes(manifest: Manifest) -> int:
     return -(-(last.offset + last.bytes) // 4096) * 4096
 
 
-def _best_seconds(run: Callable[[], float | None]) -> float:
-    """The quickest of the runs that fit SECONDS, two at least; the first, which compiles, does not count. A run may
+def _best_seconds(run: Callable[[], float | None], seconds: float) -> float:
+    """The quickest of the runs that fit `seconds`, two at least; the first, which compiles, does not count. A run may
     tell its own time."""
     run()
-    best, runs, until = float("inf"), 0, time.perf_counter() + SECONDS
+    best, runs, until = float("inf"), 0, time.perf_counter() + seconds
     while runs < 2 or time.perf_counter() < until:
         begun = time.perf_counter()
         own_s = run()

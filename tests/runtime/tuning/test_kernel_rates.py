@@ -38,7 +38,7 @@ def test_dram_and_every_kind_and_batch_have_a_rate_and_the_caller_no_numba() -> 
     program = (
         "import sys\n"
         "from tidemill.runtime.tuning.kernel_rates import DEFAULT_KINDS, measure_kernels\n"
-        "rates = measure_kernels(1, DEFAULT_KINDS)\n"
+        "rates = measure_kernels(1, DEFAULT_KINDS, 0.05)\n"
         "assert 'numba' not in sys.modules\n"
         "import msgspec\n"
         "sys.stdout.buffer.write(msgspec.json.encode(rates))\n"

@@ -5,7 +5,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from glob import glob
 from pathlib import Path
 
@@ -39,6 +39,14 @@ def pytest_sessionfinish() -> None:
     bare = {"storage", "actors", "runtime"} & set(sys.modules)
     assert not bare, f"imported by a bare name, so loaded twice: {sorted(bare)}"
     _RUNTIME.cleanup()
+
+
+@pytest.fixture(scope="session")
+def lossy_models(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """By layout; to be read only. Made once, as they are calibrated."""
+    from tests.fakes.lossy_models import write_lossy_models  # which imports numba
+
+    return write_lossy_models(tmp_path_factory.mktemp("lossy"))
 
 
 @pytest.fixture(autouse=True)

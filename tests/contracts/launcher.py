@@ -20,8 +20,8 @@ PROMPT = [5, 80, 33, 2, 61, 17, 9, 40]
 class LauncherContract:
     launcher: LauncherName
 
-    def open(self, tiny: Path, share: float = 0.3) -> Engine:
-        return Engine.open(options(tiny, launcher=self.launcher, arena=arena_of(tiny, share)))
+    def open(self, tiny: Path, context: int = 200) -> Engine:
+        return Engine.open(options(tiny, launcher=self.launcher, arena=arena_of(tiny, 0.3), context=context))
 
     def test_tokens_are_those_of_the_resident_decoder(self, tiny: Path) -> None:
         expected = greedy(resident_decoder(tiny), PROMPT, 12)
@@ -54,7 +54,7 @@ class LauncherContract:
             assert tokens_of(engine, PROMPT, 5) == expected
 
     def test_a_stop_id_ends_and_the_context_is_a_limit(self, tiny: Path) -> None:
-        with self.open(tiny) as engine:
+        with self.open(tiny, context=40) as engine:
             every = tokens_of(engine, PROMPT, 5)
             events = engine.generate(PROMPT, max_tokens=5, sampling=GREEDY, stop_ids={every[2]})
             got = [event.token_id for event in events if isinstance(event, TokenGenerated)]

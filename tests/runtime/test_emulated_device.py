@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.emulated import emulation
-from tests.fakes.lossy_models import HALF_OF, write_lossy_models
+from tests.fakes.lossy_models import HALF_OF
 from tests.fakes.models import write_tiny_model
 from tests.system.engines import arena_of
 from tidemill.actors.compute.selection.spec import SelectionSpec
@@ -26,11 +26,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("models") / "tiny"
     write_tiny_model(directory)
     return directory
-
-
-@pytest.fixture(scope="module")
-def lossy(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    return write_lossy_models(tmp_path_factory.mktemp("lossy"))
 
 
 def open_on(
@@ -92,26 +87,26 @@ def test_slow_drives_and_faults_that_pass_change_no_token(tiny: Path, device: st
 @pytest.mark.slow
 @pytest.mark.parametrize(("layout", "share"), [("channels", "0.2%"), ("gates", "0.2%"), ("neurons", "3%")])
 @pytest.mark.parametrize("device", ["emulate:nvme-gen3", "emulate:none,fault=eio:SHARE,fault=flip:0.2%,seed=2"])
-def test_gathers_survive_the_same(lossy: Mapping[str, Path], layout: str, share: str, device: str) -> None:
+def test_gathers_survive_the_same(lossy_models: Mapping[str, Path], layout: str, share: str, device: str) -> None:
     """The share is of reads that fail: gathers of neurons have few, those of channels many."""
     selection, device = HALF_OF[layout], device.replace("SHARE", share)
-    with open_on(lossy[layout], device, selection=selection) as llm:
+    with open_on(lossy_models[layout], device, selection=selection) as llm:
         tokens, summary = run(llm)
-    assert tokens == expected(lossy[layout], selection)
+    assert tokens == expected(lossy_models[layout], selection)
     assert summary.emulation is not None
     if "fault" in device:
         assert summary.read_retries + summary.rereads > 0
 
 
 @pytest.mark.slow
-def test_reads_of_single_bundles_are_planned_by_what_the_emulated_drive_takes(lossy: Mapping[str, Path]) -> None:
+def test_reads_of_single_bundles_are_planned_by_what_the_emulated_drive_takes(lossy_models: Mapping[str, Path]) -> None:
     """Seconds of the drive's own time for one more read, with as many at once as it takes."""
-    with open_on(lossy["channels"], "emulate:sd-card", selection=HALF_OF["channels"]) as llm:
+    with open_on(lossy_models["channels"], "emulate:sd-card", selection=HALF_OF["channels"]) as llm:
         reader = llm.engine._cell.spec.reader
     table = table_of(emulation("emulate:sd-card"))
     sizes = zip(reader.request_bytes, reader.request_s, strict=True)
     assert all(seconds == pytest.approx(table.seconds(size, 32) / 32) for size, seconds in sizes)
-    with open_on(lossy["channels"], "emulate:none", selection=HALF_OF["channels"]) as llm:
+    with open_on(lossy_models["channels"], "emulate:none", selection=HALF_OF["channels"]) as llm:
         assert llm.engine._cell.spec.reader.request_s[0] < 1e-4
 
 
@@ -158,8 +153,8 @@ def test_a_drive_that_vanishes_ends_the_step_and_comes_back(tiny: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["dense", "channels", "gates", "neurons"])
-def test_output_is_the_same_without_verification(tiny: Path, lossy: Mapping[str, Path], layout: str) -> None:
-    model, selection = (tiny, None) if layout == "dense" else (lossy[layout], HALF_OF[layout])
+def test_output_is_the_same_without_verification(tiny: Path, lossy_models: Mapping[str, Path], layout: str) -> None:
+    model, selection = (tiny, None) if layout == "dense" else (lossy_models[layout], HALF_OF[layout])
     with open_on(model, "drive", selection=selection, verify_reads=False) as llm:
         tokens, summary = run(llm)
     assert tokens == expected(model, selection)

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from tests.fakes.lossy_models import HALF_OF, write_lossy_models
+from tests.fakes.lossy_models import HALF_OF
 from tidemill.actors.packing import unpack_ids
 from tidemill.runtime.hot_set import read_popularity
 from tidemill.runtime.llm import LLM
@@ -23,15 +23,10 @@ PROMPT = [5, 80, 33, 2]
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    return write_lossy_models(tmp_path_factory.mktemp("lossy"))
-
-
-@pytest.fixture(scope="module")
-def trace(models: Mapping[str, Path]) -> Path:
+def trace(lossy_models: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Position p uses channel p of every input, and channel 0."""
-    path = models["groups"].parent / "a.arrow"
-    header = trace_header(load_manifest(models["groups"]), "groups", HALF_OF["groups"], 3)
+    path = tmp_path_factory.mktemp("trace") / "a.arrow"
+    header = trace_header(load_manifest(lossy_models["groups"]), "groups", HALF_OF["groups"], 3)
     with TraceWriter(path, header) as writer:
         for position in range(3, 6):
             for layer in range(header.layer_count):
@@ -40,8 +35,8 @@ def trace(models: Mapping[str, Path]) -> Path:
     return path
 
 
-def test_uses_are_counted_by_table_and_layer(models: Mapping[str, Path], trace: Path) -> None:
-    manifest = load_manifest(models["groups"])
+def test_uses_are_counted_by_table_and_layer(lossy_models: Mapping[str, Path], trace: Path) -> None:
+    manifest = load_manifest(lossy_models["groups"])
     popularity = read_popularity(manifest, trace)
     assert set(popularity) == {i for i, table in enumerate(manifest.tables) if table.is_self_contained}
     for i, packed in popularity.items():
@@ -52,8 +47,8 @@ def test_uses_are_counted_by_table_and_layer(models: Mapping[str, Path], trace: 
         assert uses.sum() == 6 * table.layers
 
 
-def test_a_trace_of_another_model_is_refused(models: Mapping[str, Path], trace: Path, tmp_path: Path) -> None:
-    manifest = load_manifest(models["groups"])
+def test_a_trace_of_another_model_is_refused(lossy_models: Mapping[str, Path], trace: Path, tmp_path: Path) -> None:
+    manifest = load_manifest(lossy_models["groups"])
     header = trace_header(manifest, "other", HALF_OF["groups"], 3)
     with TraceWriter(tmp_path / "b.arrow", type(header)(
         model="other", fingerprint="f", policy="topk", sparsity=0.5, channels={"o": 7}, layer_count=4,
@@ -64,8 +59,8 @@ def test_a_trace_of_another_model_is_refused(models: Mapping[str, Path], trace: 
         read_popularity(manifest, tmp_path / "b.arrow")
 
 
-def test_a_trace_of_neurons_in_another_order_is_refused(models: Mapping[str, Path], tmp_path: Path) -> None:
-    manifest = load_manifest(models["groups"])
+def test_a_trace_of_neurons_in_another_order_is_refused(lossy_models: Mapping[str, Path], tmp_path: Path) -> None:
+    manifest = load_manifest(lossy_models["groups"])
     header = msgspec.structs.replace(trace_header(manifest, "other", HALF_OF["groups"], 3), neuron_order="a1b2")
     with TraceWriter(tmp_path / "b.arrow", header):
         pass
@@ -73,12 +68,12 @@ def test_a_trace_of_neurons_in_another_order_is_refused(models: Mapping[str, Pat
         read_popularity(manifest, tmp_path / "b.arrow")
 
 
-def test_a_run_keeps_its_hot_set_and_its_bits(models: Mapping[str, Path], trace: Path) -> None:
+def test_a_run_keeps_its_hot_set_and_its_bits(lossy_models: Mapping[str, Path], trace: Path) -> None:
     told = []
     for arena in (None, 2_600_000):
         with LLM.open(
-            models["groups"], ram=None, arena=arena, threads=2, launcher="in-process", selection=HALF_OF["groups"],
-            residency="hot-set", hot_set=trace,
+            lossy_models["groups"], ram=None, arena=arena, threads=2, launcher="in-process",
+            selection=HALF_OF["groups"], residency="hot-set", hot_set=trace,
         ) as llm:  # fmt: skip
             generation = llm.generate(PROMPT, max_tokens=6)
             bundles = generation.summary().bundles
@@ -88,9 +83,9 @@ def test_a_run_keeps_its_hot_set_and_its_bits(models: Mapping[str, Path], trace:
     assert told[0] == told[1]
 
 
-def test_a_hot_set_and_its_residency_go_together(models: Mapping[str, Path], trace: Path) -> None:
+def test_a_hot_set_and_its_residency_go_together(lossy_models: Mapping[str, Path], trace: Path) -> None:
     options = EngineOptions(
-        model=models["groups"], ram_bytes=None, arena_bytes=None, context=64, threads=1, load_mode="direct",
+        model=lossy_models["groups"], ram_bytes=None, arena_bytes=None, context=64, threads=1, load_mode="direct",
         launcher="in-process", io_depth=2, selection=HALF_OF["groups"], residency="hot-set", hot_set=trace,
     )  # fmt: skip
     assert check_options(options, explicit_context=True)

@@ -49,9 +49,9 @@ print(sum(TILE_SIZES), assembly.count("fmla"), assembly.count("fmadd"), assembly
 """
 
 
-def _digests(models: list[Path], cache: Path, cpu: dict[str, str]) -> list[list[str]]:
+def _digests(models: list[Path], cpu: dict[str, str]) -> list[list[str]]:
     """For each model: rows of a tile, checksum of the logits of one position, and of those of a batch."""
-    output = _run(PROGRAM, {"NUMBA_CACHE_DIR": str(cache), **cpu}, *map(str, models))
+    output = _run(PROGRAM, cpu, *map(str, models))
     return [line.split() for line in output.splitlines()]
 
 
@@ -70,9 +70,13 @@ def test_avx2_gives_the_bits_of_this_cpu(tmp_path: Path) -> None:
     models = [tmp_path / codec for codec in ("raw", "bf16-planes")]
     for model in models:
         write_tiny_model(model, codec=model.name)
-    narrow = {"NUMBA_CPU_NAME": NARROW, "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+sse4.2,+popcnt"}
-    here = _digests(models, tmp_path / "here", {})
-    there = _digests(models, tmp_path / "narrow", narrow)
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path / "narrow")}
+    narrow = cache | {
+        "NUMBA_CPU_NAME": NARROW,
+        "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+sse4.2,+popcnt",
+    }
+    here = _digests(models, {})
+    there = _digests(models, narrow)
     assert [row[1:] for row in there] == [row[1:] for row in here]
     assert all(row[0] == "2" for row in there), "the narrow tiles were not what ran"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.fakes.lossy_models import HALF_OF, write_lossy_models
+from tests.fakes.lossy_models import HALF_OF
 from tests.system.test_faults import NOTICED_S, wait_until_gone
 from tidemill.actors.counters import Counter
 from tidemill.runtime.events import TokenGenerated
@@ -26,18 +26,13 @@ PROMPT = [5, 80, 33, 2]
 DEADLINE_S = 20.0
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    return write_lossy_models(tmp_path_factory.mktemp("lossy"))
-
-
 @pytest.mark.parametrize("preload", ["none", "scaled"])
 def test_a_reader_killed_in_the_middle_of_a_gather_is_named_and_leaves_nothing(
-    models: Mapping[str, Path], preload: str
+    lossy_models: Mapping[str, Path], preload: str
 ) -> None:
     """Nothing stays, so every visit is a gather: the first visit after the reader stands still is one that it has."""
     with LLM.open(
-        models["groups"], ram=None, arena=2_600_000, context=200, threads=1, selection=HALF_OF["groups"],
+        lossy_models["groups"], ram=None, arena=2_600_000, context=200, threads=1, selection=HALF_OF["groups"],
         residency="none", preload=preload,  # type: ignore[arg-type]
     ) as llm:  # fmt: skip
         launcher = llm.engine._cell.launcher
@@ -87,12 +82,12 @@ def read_until(process: "subprocess.Popen[bytes]", moment: str, output: Path) ->
 
 @pytest.mark.parametrize("moment", ["started", "writing", "decoded"])
 def test_ctrl_c_leaves_whole_positions_or_nothing_and_says_which(
-    models: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+    lossy_models: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     """A group-wide SIGINT, as a terminal sends it."""
     output = tmp_path / "out" / "a.arrow"
     output.parent.mkdir()
-    command = [sys.executable, "-m", "tidemill.runtime.cli.main", "trace", "-m", str(models["neurons"]), "-v",
+    command = [sys.executable, "-m", "tidemill.runtime.cli.main", "trace", "-m", str(lossy_models["neurons"]), "-v",
                "-p", "w1 w2", "-n", "1000", "--ram", "none", "--select", "neuron", "--sparsity", "0.5"]  # fmt: skip
     process = subprocess.Popen(
         [*command, "-o", str(output)], env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},

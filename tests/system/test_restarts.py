@@ -31,7 +31,7 @@ def restarting(model: Path, draft: str = "none") -> EngineOptions:
 
 
 def undisturbed(model: Path, sampling: Sampling) -> list[tuple[int, int]]:
-    with Engine.open(options(model)) as engine:
+    with Engine.open(options(model, launcher="in-process")) as engine:
         events = engine.generate(PROMPT, max_tokens=COUNT, sampling=sampling, stop_ids=())
         return [(event.token_id, event.logits_checksum) for event in events if isinstance(event, TokenGenerated)]
 
@@ -52,13 +52,17 @@ def disturbed(engine: Engine, victims: dict[int, str], sampling: Sampling) -> tu
     return tokens, restarts
 
 
+@pytest.fixture(scope="module")
+def drawn(tiny: Path) -> list[tuple[int, int]]:
+    return undisturbed(tiny, DRAWN)
+
+
 @pytest.mark.parametrize("victim", ["compute", "reader", "arena", "predictor"])
-def test_the_text_goes_on_behind_a_killed_actor(tiny: Path, victim: str) -> None:
-    expected = undisturbed(tiny, DRAWN)
+def test_the_text_goes_on_behind_a_killed_actor(tiny: Path, drawn: list[tuple[int, int]], victim: str) -> None:
     with Engine.open(restarting(tiny)) as engine:
         first = engine._cell.launcher.process_ids()
         tokens, restarts = disturbed(engine, {5: victim}, DRAWN)
-        assert tokens == expected
+        assert tokens == drawn
         assert len(restarts) == engine.report().restarts == 1
         assert not [name for name, process in first.items() if name != "engine" and psutil.pid_exists(process)]
 

@@ -29,7 +29,8 @@ PROMPTS = [
     "<|im_start|>user\nWhat is the boiling point of water in Fahrenheit?<|im_end|>\n<|im_start|>assistant\n",
     "In 1969, 3 astronauts travelled 384400 km. Ünïcödé: 日本語 и кириллица.",
 ]
-COUNT = 128
+COUNTS = [128, 32, 32, 32, 32]  # the first goes far into the context
+FEW = 12  # tokens, where every one does the same
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +68,17 @@ def tensors(
     return {name: torch.from_numpy(np.ascontiguousarray(part)) for name, part in zip(names, parts, strict=True)}
 
 
-@pytest.mark.timeout(300)
 def test_greedy_tokens_are_those_of_transformers(smollm2: Path, tokenizer: TextTokenizer) -> None:
     model = reference(smollm2)
     with Engine.open(options(smollm2, arena=arena_of(smollm2, 0.9), context=256)) as engine:
-        for prompt in PROMPTS:
+        for prompt, count in zip(PROMPTS, COUNTS, strict=True):
             ids = tokenizer.encode(prompt, add_special_tokens=True)
+            got = tokens_of(engine, ids, count)
+            assert len(got) == count
+            # Greedy is what has the most likely token behind each prefix, and one batch gives all of those.
             with torch.no_grad():
-                expected = model.generate(torch.tensor([ids]), max_new_tokens=COUNT, do_sample=False, eos_token_id=None)  # type: ignore[operator]
-            assert tokens_of(engine, ids, COUNT) == expected[0, len(ids) :].tolist(), prompt
+                logits = model(torch.tensor([ids + got[:-1]])).logits[0, len(ids) - 1 :]
+            assert got == logits.argmax(-1).tolist(), prompt
 
 
 def test_the_chat_template_and_tokens_are_those_of_transformers(smollm2: Path, tokenizer: TextTokenizer) -> None:
@@ -129,7 +132,7 @@ def test_logits_and_tokens_have_equal_bits_for_every_arena_launcher_and_load_mod
     with Engine.open(
         options(smollm2, launcher=launcher, load_mode=load_mode, arena=arena_of(smollm2, share))
     ) as engine:  # type: ignore[arg-type]
-        got = checksums_of(engine, ids, 24)
+        got = checksums_of(engine, ids, FEW)
         report = engine.report()
     assert report.load_mode == load_mode
     assert (report.streamed_bytes > 0) == (share < 1)
@@ -140,7 +143,7 @@ def test_logits_and_tokens_have_equal_bits_for_every_arena_launcher_and_load_mod
 def expected(smollm2: Path, tokenizer: TextTokenizer) -> list[tuple[int, int]]:
     """Tokens and logits' checksums of the resident model in one process: every other arrangement has to equal them."""
     with Engine.open(options(smollm2, launcher="in-process")) as engine:
-        return checksums_of(engine, tokenizer.encode(PROMPTS[1], add_special_tokens=True), 24)
+        return checksums_of(engine, tokenizer.encode(PROMPTS[1], add_special_tokens=True), FEW)
 
 
 OVERHEAD_BYTES_MAX = 450 << 20
@@ -154,7 +157,7 @@ def test_a_run_completes_in_a_cgroup_limited_to_exactly_its_ceiling(smollm2: Pat
     done, peak_bytes = run_in_cgroup(smollm2, limit_mib=ram_mib, ram_mib=ram_mib)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert result["generated_tokens"] == 24
+    assert result["generated_tokens"] == FEW
     assert result["peak_bytes"] <= ram_mib << 20
     assert result["overhead_bytes"] <= OVERHEAD_BYTES_MAX
     assert peak_bytes <= ram_mib << 20
@@ -173,7 +176,7 @@ def run_in_cgroup(model: Path, *, limit_mib: int, ram_mib: int) -> "tuple[subpro
     try:
         (group / limit_file).write_text(str(limit_mib << 20))
         command = [sys.executable, "-m", "tidemill.runtime.cli.main", "run", "-m", str(model), "-p", PROMPTS[0]]
-        command += ["-n", "24", "--ram", f"{ram_mib}MiB", "--json"]
+        command += ["-n", str(FEW), "--ram", f"{ram_mib}MiB", "--json"]
         enter = f'echo $$ > {group}/cgroup.procs && exec "$@"'
         done = subprocess.run(["bash", "-c", enter, "bash", *command], capture_output=True, text=True, check=False)
         return done, int((group / peak_file).read_text())

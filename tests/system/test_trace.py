@@ -1,5 +1,6 @@
 """A trace of real processes is replayed with the quotas that they had: the same bundles, the same hits."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from benchmarks.arena_quotas import arena_pools, arena_quotas
 from benchmarks.policy_replay import make_policy, replay_tables
 from benchmarks.quota_mover import Moves
 from benchmarks.replayed_trace import load_trace
-from tests.fakes.lossy_models import HALF_OF, write_lossy_models
+from tests.fakes.lossy_models import HALF_OF
 from tidemill.actors.arena.residency.moving_quotas import RULES
 from tidemill.runtime.llm import LLM
 from tidemill.runtime.selection_recorder import SelectionRecorder, trace_header
@@ -18,11 +19,10 @@ PROMPT = [5, 80, 33, 2, 61]
 
 
 @pytest.mark.slow
-def test_the_hit_rate_of_real_processes_is_the_replays(tmp_path: Path) -> None:
-    models = write_lossy_models(tmp_path)
+def test_the_hit_rate_of_real_processes_is_the_replays(lossy_models: Mapping[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "a.arrow"
     with LLM.open(
-        models["groups"], ram=None, arena=2_600_000, threads=1, selection=HALF_OF["groups"], preload="scaled",
+        lossy_models["groups"], ram=None, arena=2_600_000, threads=1, selection=HALF_OF["groups"], preload="scaled",
         traces=True,
     ) as llm:  # fmt: skip
         manifest = llm.engine.manifest

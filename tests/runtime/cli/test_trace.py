@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from benchmarks.policy_replay import main as replay
 from benchmarks.recorded_trace import load_recorded_trace
-from tests.fakes.lossy_models import CHOICES, HALF_OF, write_lossy_models
+from tests.fakes.lossy_models import CHOICES, HALF_OF
 from tidemill.runtime.cli.main import app
 from tidemill.runtime.events import ChannelsTraced, TokenGenerated
 from tidemill.runtime.llm import LLM
@@ -20,11 +20,6 @@ from tidemill.storage.trace.trace_reader import TraceReader
 pytestmark = pytest.mark.slow
 PROMPT = "w5 w80 w33 w2"
 COUNT = 6
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    return write_lossy_models(tmp_path_factory.mktemp("lossy"))
 
 
 def trace(model: Path, output: Path, *flags: str, status: int = 0, count: int = COUNT) -> tuple[str, str]:
@@ -39,8 +34,8 @@ def flags_of(layout: str) -> list[str]:
 
 
 @pytest.mark.parametrize("layout", CHOICES)
-def test_every_decoded_position_has_its_rows(models: Mapping[str, Path], layout: str, tmp_path: Path) -> None:
-    out, _ = trace(models[layout], tmp_path / "a.arrow", *flags_of(layout), "--json")
+def test_every_decoded_position_has_its_rows(lossy_models: Mapping[str, Path], layout: str, tmp_path: Path) -> None:
+    out, _ = trace(lossy_models[layout], tmp_path / "a.arrow", *flags_of(layout), "--json")
     told = json.loads(out)
     assert told["trace_positions"] == COUNT - 1
     with TraceReader(tmp_path / "a.arrow") as reader:
@@ -56,11 +51,11 @@ def test_every_decoded_position_has_its_rows(models: Mapping[str, Path], layout:
 
 
 @pytest.mark.parametrize("layout", CHOICES)
-def test_tracing_moves_no_bit(models: Mapping[str, Path], layout: str) -> None:
+def test_tracing_moves_no_bit(lossy_models: Mapping[str, Path], layout: str) -> None:
     checksums = []
     for traces in (False, True):
         with LLM.open(
-            models[layout], ram=None, threads=2, launcher="in-process", selection=HALF_OF[layout], traces=traces
+            lossy_models[layout], ram=None, threads=2, launcher="in-process", selection=HALF_OF[layout], traces=traces
         ) as llm:
             events = list(llm.start(PROMPT, max_tokens=COUNT).events())
         assert any(isinstance(event, ChannelsTraced) for event in events) == traces
@@ -68,8 +63,8 @@ def test_tracing_moves_no_bit(models: Mapping[str, Path], layout: str) -> None:
     assert checksums[0] == checksums[1]
 
 
-def test_rows_count_what_the_run_used(models: Mapping[str, Path], tmp_path: Path) -> None:
-    out, _ = trace(models["groups"], tmp_path / "a.arrow", *flags_of("groups"), "--json")
+def test_rows_count_what_the_run_used(lossy_models: Mapping[str, Path], tmp_path: Path) -> None:
+    out, _ = trace(lossy_models["groups"], tmp_path / "a.arrow", *flags_of("groups"), "--json")
     with TraceReader(tmp_path / "a.arrow") as reader:
         active = sum(row.selected.size for row in reader)
     told = json.loads(out)
@@ -78,25 +73,26 @@ def test_rows_count_what_the_run_used(models: Mapping[str, Path], tmp_path: Path
 
 
 def test_quotas_move_unless_told_otherwise_and_the_tokens_are_the_same(
-    models: Mapping[str, Path], tmp_path: Path
+    lossy_models: Mapping[str, Path], tmp_path: Path
 ) -> None:
     told = []
     for name, flags in (("moving", ()), ("fixed", ("--quotas", "fixed"))):
         given = (*flags_of("groups"), "--arena", "2600000", "--json", *flags)
-        told.append(json.loads(trace(models["groups"], tmp_path / name, *given, count=20)[0]))
+        told.append(json.loads(trace(lossy_models["groups"], tmp_path / name, *given, count=20)[0]))
     moving, fixed = told
     assert moving["bundles"]["quota_moved"] > 0 == fixed["bundles"]["quota_moved"]
     assert moving["token_ids"] == fixed["token_ids"]
     assert moving["bundles"]["used"] == fixed["bundles"]["used"]
     refused = trace(
-        models["groups"], tmp_path / "lru", *flags_of("groups"), "--residency", "lru", "--quotas", "adaptive", status=1
-    )
+        lossy_models["groups"], tmp_path / "lru", *flags_of("groups"), "--residency", "lru", "--quotas", "adaptive",
+        status=1,
+    )  # fmt: skip
     assert "a residency that counts uses: --residency lfu, got lru" in refused[1]
 
 
 @pytest.mark.parametrize("layout", CHOICES)
-def test_the_computed_share_is_that_of_the_rows(models: Mapping[str, Path], layout: str, tmp_path: Path) -> None:
-    out, _ = trace(models[layout], tmp_path / "a.arrow", *flags_of(layout), "--json", "--allocation", "greedy")
+def test_the_computed_share_is_that_of_the_rows(lossy_models: Mapping[str, Path], layout: str, tmp_path: Path) -> None:
+    out, _ = trace(lossy_models[layout], tmp_path / "a.arrow", *flags_of(layout), "--json", "--allocation", "greedy")
     computed = json.loads(out)["active"]["computed_share"]
     with TraceReader(tmp_path / "a.arrow") as reader:
         used = {name: [row.selected.size for row in reader if row.input == name] for name in reader.header.inputs}
@@ -110,17 +106,20 @@ def test_the_computed_share_is_that_of_the_rows(models: Mapping[str, Path], layo
         assert max(computed["q"], computed["k"], computed["v"]) == pytest.approx(shares["qkv"], abs=1e-6)
 
 
-def test_inputs_that_stay_whole_are_not_recorded(models: Mapping[str, Path], tmp_path: Path) -> None:
-    trace(models["channels"], tmp_path / "a.arrow", *flags_of("channels"), "--operators", "up,o")
+def test_inputs_that_stay_whole_are_not_recorded(lossy_models: Mapping[str, Path], tmp_path: Path) -> None:
+    trace(lossy_models["channels"], tmp_path / "a.arrow", *flags_of("channels"), "--operators", "up,o")
     with TraceReader(tmp_path / "a.arrow") as reader:
         assert set(reader.header.inputs) == {"o", "gate_up"}
         assert {row.input for row in reader} == {"o", "gate_up"}
 
 
 def test_a_trace_orders_neurons_and_is_replayed(
-    models: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    lossy_models: Mapping[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    _, err = trace(models["channels"], tmp_path / "a.arrow", *flags_of("channels"))
+    _, err = trace(lossy_models["channels"], tmp_path / "a.arrow", *flags_of("channels"))
     assert "5 positions of topk 50%" in err
     orders = orders_from_trace(tmp_path / "a.arrow", "frequency", layer_count=4, neuron_count=128)
     assert np.array_equal(np.sort(orders[3]), np.arange(128))
@@ -130,12 +129,12 @@ def test_a_trace_orders_neurons_and_is_replayed(
     assert all(json.loads(line)["tokens"] == COUNT - 1 for line in capsys.readouterr().out.splitlines())
 
 
-def test_what_cannot_be_recorded_is_said(models: Mapping[str, Path], tmp_path: Path) -> None:
+def test_what_cannot_be_recorded_is_said(lossy_models: Mapping[str, Path], tmp_path: Path) -> None:
     taken, wanted = tmp_path / "taken.arrow", tmp_path / "a.arrow"
     taken.write_text("mine")
-    assert "exists already" in trace(models["channels"], taken, *flags_of("channels"), status=1)[1]
+    assert "exists already" in trace(lossy_models["channels"], taken, *flags_of("channels"), status=1)[1]
     assert taken.read_text() == "mine"
-    assert "choose it with --select" in trace(models["channels"], wanted, status=1)[1]
-    assert "Convert it: tidemill convert" in trace(models["dense"], wanted, *flags_of("channels"), status=1)[1]
-    assert "nothing was decoded" in trace(models["channels"], wanted, *flags_of("channels"), status=1, count=1)[1]
+    assert "choose it with --select" in trace(lossy_models["channels"], wanted, status=1)[1]
+    assert "Convert it: tidemill convert" in trace(lossy_models["dense"], wanted, *flags_of("channels"), status=1)[1]
+    assert "nothing was decoded" in trace(lossy_models["channels"], wanted, *flags_of("channels"), status=1, count=1)[1]
     assert list(tmp_path.iterdir()) == [taken]

@@ -7,17 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.calibrations import random_tokens, window_options
-from tests.fakes.lossy_models import CHOICES, HALF_OF, write_lossy_models
+from tests.fakes.lossy_models import CHOICES, HALF_OF
 from tidemill.runtime.engine import Engine
 from tidemill.runtime.quality.scores import Quality, ScoreSums
 from tidemill.runtime.quality.windows import cut_windows, evaluate_windows
 
 WINDOW = 48
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    return write_lossy_models(tmp_path_factory.mktemp("lossy"))
 
 
 def qualities(model: Path, name: str) -> list[Quality]:
@@ -31,10 +26,10 @@ def qualities(model: Path, name: str) -> list[Quality]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CHOICES)
-def test_quality_is_that_of_the_dense_layout(models: Mapping[str, Path], name: str) -> None:
+def test_quality_is_that_of_the_dense_layout(lossy_models: Mapping[str, Path], name: str) -> None:
     """Sums run in another order, so that a few channels near a threshold may fall on its other side."""
-    exact, lossy = qualities(models[name], name)
-    dense_exact, dense_lossy = qualities(models["dense"], name)
+    exact, lossy = qualities(lossy_models[name], name)
+    dense_exact, dense_lossy = qualities(lossy_models["dense"], name)
     assert exact.weights_computed == 1.0
     assert exact.perplexity == pytest.approx(dense_exact.perplexity, rel=1e-5)
     assert lossy.densities == pytest.approx(dense_lossy.densities, abs=2e-3)

@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.fakes.lossy_models import write_lossy_models
 from tests.fakes.models import write_tiny_model
 from tidemill.runtime.cli.main import app
 from tidemill.storage.checksums import digest_file
@@ -80,9 +80,10 @@ def test_a_damaged_model_fails_by_name_with_status_1(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.system
-def test_single_bundles_of_a_model_and_of_a_scratch_file_are_gathered(tmp_path: Path) -> None:
-    models = write_lossy_models(tmp_path)
-    job = job_of(stress("--filename", models["groups"], "--scatter", 5, "--rw", "randread", "--json"))
+def test_single_bundles_of_a_model_and_of_a_scratch_file_are_gathered(
+    lossy_models: Mapping[str, Path], tmp_path: Path
+) -> None:
+    job = job_of(stress("--filename", lossy_models["groups"], "--scatter", 5, "--rw", "randread", "--json"))
     assert job["reader"]["useful_bytes"] > 0  # type: ignore[index]
     assert job["reader"]["failed"] == 0  # type: ignore[index]
     scratch = job_of(

@@ -96,6 +96,17 @@ class PartialModel:
         return record if whole and ours else None
 
 
+def remove_if_empty(partial: Path) -> None:
+    """Where nothing was finished there is nothing to go on with, and so nothing to leave behind."""
+    for directory in (partial / SHARDS, partial):
+        try:
+            directory.rmdir()
+        except FileNotFoundError:
+            continue  # it was never made
+        except OSError:
+            return  # something is in it
+
+
 def shard_name(index: int) -> str:
     return f"{SHARDS}/{index:05d}.arrow"
 

@@ -22,6 +22,7 @@ from tidemill.storage.ids import TableId
 from tidemill.storage.manifest import Manifest, Source
 from tidemill.storage.manifest_file import load_manifest
 from tidemill.storage.model_writer import partial_directory, write_model
+from tidemill.storage.partial_model import remove_if_empty
 from tidemill.storage.shard_reader import read_bundles, read_permutation
 from tidemill.storage.shard_writer import TakeSpace, write_error
 
@@ -147,6 +148,9 @@ def _only_writer(destination: Path) -> Iterator[None]:
         pass  # a file system without locks: as good as it gets there
     try:
         yield
+    except BaseException:
+        remove_if_empty(partial)
+        raise
     finally:
         os.close(handle)
 

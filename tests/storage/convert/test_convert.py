@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -104,6 +105,16 @@ def test_a_conversion_that_was_killed_is_gone_on_with_and_gives_the_same_bytes(c
     expected = convert_model(copy, tmp_path / "whole")
     assert load_manifest(tmp_path / "m") == expected
     assert not (tmp_path / "m.partial").exists()
+
+
+def test_a_conversion_that_finished_nothing_leaves_nothing(copy: Path, tmp_path: Path) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = set(tmp_path.iterdir())
+    with pytest.raises(DeviceError, match="no space left while writing"):
+        convert_model(copy, tmp_path / "m", take_space=refuse)
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_a_destination_that_cannot_be_made_is_told(copy: Path, tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODEL ?= smollm2-135m
 RAM ?= 400MiB
+SOAK ?=
 BENCH ?= --ceilings none,$(RAM)
 ACTIVE ?= --help
 PROMPT ?= Once upon a time, in a village by the sea, there lived
 FUZZ_SECONDS ?= 30
 SOURCES := runtime actors storage benchmarks tests
 
-.PHONY: demo test check bench bench-active stress fuzz format clean
+.PHONY: demo test check bench bench-active stress soak fuzz format clean
 
 # Everything pinned: constraints.txt names the exact version of each package.
 $(VENV)/run.stamp: pyproject.toml constraints.txt
@@ -56,6 +57,12 @@ stress: $(VENV)/dev.stamp
 	mkdir -p build/stress
 	for part in reader link arena predictor pipeline; do \
 	  $(BIN)/tidemill stress $$part --html build/stress/$$part.html || exit 1; done
+
+# Ten minutes of harm while a model decodes: see docs/stress.md. SOAK="--seed 7 --runtime 1h" for other ones, and more.
+soak: $(VENV)/run.stamp
+	$(BIN)/tidemill pull $(MODEL)
+	mkdir -p build
+	$(BIN)/tidemill stress soak -m $(MODEL) --directory build $(SOAK)
 
 # Hostile input: the property tests with many examples, then every target for FUZZ_SECONDS under atheris, where there is one.
 fuzz: $(VENV)/dev.stamp

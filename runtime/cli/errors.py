@@ -9,6 +9,8 @@ from typing import ParamSpec
 
 import typer
 
+from tidemill.runtime.expected_errors import is_expected
+
 P = ParamSpec("P")
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -30,23 +32,10 @@ def report_errors(command: Callable[P, None]) -> Callable[P, None]:
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except Exception as error:  # noqa: BLE001  # the last place before the user
-            if kwargs.get("verbose") or not _is_expected(error):
+            if kwargs.get("verbose") or not is_expected(error):
                 traceback.print_exc()
             else:
                 typer.echo(f"error: {error}", err=True)
             raise typer.Exit(EXIT_FAILED) from None
 
     return wrapped
-
-
-def _is_expected(error: Exception) -> bool:
-    """Errors whose text was written for users."""
-    from tidemill.runtime.engine import StepFailedError
-    from tidemill.runtime.kernel_cache import KernelError
-    from tidemill.runtime.launchers.launcher import ActorDiedError
-    from tidemill.runtime.pull import PullError
-    from tidemill.runtime.stress.job_processes import JobError
-    from tidemill.storage.errors import StorageError
-
-    expected = (ValueError, OSError, StorageError, ActorDiedError, StepFailedError, KernelError, PullError, JobError)
-    return isinstance(error, expected)

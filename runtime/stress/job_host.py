@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Sequence
 
+from tidemill.runtime.expected_errors import is_expected
 from tidemill.runtime.stress.arena.job import ArenaJob
 from tidemill.runtime.stress.compute_load import LoadJob, run_load
 from tidemill.runtime.stress.frames import FrameSocket, PeerGoneError
@@ -95,16 +96,6 @@ def run_job(job: Job, surroundings: JobSurroundings) -> JobDone | LoadDone:
             return JobDone(run_predictor(job, surroundings))
         case LoadJob():
             return LoadDone(run_load(job, surroundings))
-
-
-def is_expected(error: Exception) -> bool:
-    """Errors whose text was written for users."""
-    from tidemill.runtime.kernel_cache import KernelError
-    from tidemill.runtime.launchers.launcher import ActorDiedError
-    from tidemill.runtime.links.link import LinkError
-    from tidemill.storage.errors import StorageError
-
-    return isinstance(error, (ValueError, OSError, StorageError, KernelError, ActorDiedError, LinkError))
 
 
 def main(arguments: Sequence[str]) -> int:

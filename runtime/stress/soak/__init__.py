@@ -1,0 +1,1 @@
+"""A seeded campaign of harm against cells that decode, and what became of each: `tidemill stress soak`."""

@@ -13,7 +13,10 @@ TRANSIENT_ERRNOS = frozenset(
 
 
 class StorageError(Exception):
-    """Base of everything that storage raises on bad input or a bad world."""
+    """Base of everything that storage raises on bad input or a bad world. `gather_read`: of a gather, which of its
+    reads it befell, where that is known."""
+
+    gather_read: int | None = None
 
 
 class FormatError(StorageError):

@@ -39,8 +39,8 @@ class GatherPlanner:
         self._settle = SettleReads(len(DEARER), AS_MEASURED, gathers=gathers)
         self._places = {cached.table: BundlePlaces(manifest, TableId(cached.table)) for cached in plan.tables}
 
-    def plan(self, message: GatherBundles, now_ns: int, *, tries: int) -> tuple[GatherRequest, GatherCount]:
-        """Told when it is submitted, and how often it was before."""
+    def plan(self, message: GatherBundles, now_ns: int, *, is_first: bool) -> tuple[GatherRequest, GatherCount]:
+        """Told when it is submitted, and whether it is a whole one that was not before."""
         bundles = unpack_ids(message.bundles).astype(np.int64)
         places, pool = self._places[message.table], self._plan.pool_of[message.table]
         found = self._choices.plan(self._settle.choice, *places.find(bundles), places.bundle_bytes)
@@ -56,7 +56,7 @@ class GatherPlanner:
             alignment=ALIGNMENT_BYTES,
             check=self._check(message.table, bundles),
         )
-        is_telling = message.demand and tries == 1 and len(bundles) < DENSE * self._channels[message.table]
+        is_telling = message.demand and is_first and len(bundles) < DENSE * self._channels[message.table]
         begun_ns = now_ns if is_telling else None
         return request, GatherCount(found.requests, found.read_bytes, found.useful_bytes, begun_ns)
 

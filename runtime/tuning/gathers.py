@@ -101,7 +101,9 @@ class GatherMeter:
         slots = np.arange(len(bundles))
         message = GatherBundles(self._ticket, table, pack_ids(bundles), pack_ids(slots), True)
         begun = time.perf_counter()  # planning is what a demand waits for, too
-        request, asked = self._gathers.plan(message, 0, tries=1)  # nothing is learnt of it: reads stay as measured
+        request, asked = self._gathers.plan(
+            message, 0, is_first=True
+        )  # nothing is learnt of it: reads stay as measured
         device.submit_gather(request, urgent=True)
         while not (outcomes := device.outcomes()):
             if not select.select(device.wake_fds, [], [], ANSWER_DEADLINE_S)[0]:

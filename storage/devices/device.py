@@ -36,7 +36,8 @@ class ReadRequest(NamedTuple):
 class ReadOutcome(NamedTuple):
     """How a ticket ended. `error` is None on success, and `kind` with it; `cancelled` tickets have touched nothing or
     anything in their slot. `begun_ns`, `ended_ns`: while it was under way (perf_counter); 0 where a device does not
-    say."""
+    say. `failed_read`: of a gather, which of its reads is to blame, where that is known; nothing is known of the
+    others then."""
 
     ticket: int
     error: str | None
@@ -44,6 +45,7 @@ class ReadOutcome(NamedTuple):
     begun_ns: int = 0
     ended_ns: int = 0
     kind: FailureKind | None = None
+    failed_read: int | None = None
 
 
 class FlashDevice(Protocol):

@@ -12,7 +12,7 @@ from tidemill.storage.devices.native import order as o
 from tidemill.storage.devices.native.system import Calls
 from tidemill.storage.devices.native.xxh3_secret import SECRET
 from tidemill.storage.devices.shard_files import ShardFiles
-from tidemill.storage.errors import CorruptDataError, DeviceError, read_error
+from tidemill.storage.errors import CorruptDataError, DeviceError, StorageError, read_error
 
 GATHER_DEPTH = 64  # reads under way at once, of each part that is read asynchronously
 YIELDING_DEPTH = 4  # of one that is not urgent while another is
@@ -60,7 +60,9 @@ class Gatherer:
             files.fall_back()
         if status in (o.DONE, o.STOPPED):
             return bool(status == o.DONE)
-        raise self._error(part.request, status)
+        error = self._error(part.request, status)
+        error.gather_read = None if status == o.LOST else int(self._order[o.BAD_READ])
+        raise error
 
     def _call(
         self, part: GatherPart, descriptors: o.Words, cancelled: o.Words, buffer: memoryview, *, is_direct: bool
@@ -88,7 +90,7 @@ class Gatherer:
         order[o.DROPS_CACHE] = not is_direct and around.calls.advise != 0
         return around.code(order.ctypes.data)
 
-    def _error(self, request: GatherRequest, status: int) -> Exception:
+    def _error(self, request: GatherRequest, status: int) -> StorageError:
         read, bundle, number = (int(self._order[i]) for i in (o.BAD_READ, o.BAD_BUNDLE, o.BAD_NUMBER))
         if status == o.LOST:
             return DeviceError("the system lost track of asynchronous reads; restart, and report it if it comes again")

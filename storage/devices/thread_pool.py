@@ -163,6 +163,7 @@ class ThreadPoolDevice:
             begun_ns = time.perf_counter_ns()
             error: str | None = None
             kind: FailureKind | None = None
+            failed_read: int | None = None
             cancelled = work.ticket in self._cancelled
             if not cancelled:
                 try:
@@ -172,10 +173,11 @@ class ThreadPoolDevice:
                         self._read(work, bounce)
                 except (StorageError, OSError) as failure:
                     error, kind = str(failure), failure_kind(failure)
+                    failed_read = failure.gather_read if isinstance(failure, StorageError) else None
                 except Exception as failure:  # noqa: BLE001  # an unanswered ticket would be waited for for ever
                     error, kind = f"{type(failure).__name__}: {failure}", "final"
             ended_ns = time.perf_counter_ns()
-            self._give(work, ReadOutcome(work.ticket, error, cancelled, begun_ns, ended_ns, kind))
+            self._give(work, ReadOutcome(work.ticket, error, cancelled, begun_ns, ended_ns, kind, failed_read))
         bounce.close()
 
     def _take(self) -> Work | None:

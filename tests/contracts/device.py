@@ -181,7 +181,9 @@ class DeviceContract:
         assert np.array_equal(slots[request.slots], bundles[wanted])
         check = BundleCheck(3, wanted + np.array([100, 100, 100, 101]))
         device.submit_gather(request._replace(ticket=2, check=check), urgent=True)
-        assert "bundle 141 of table 3 has digest" in (self.collect(device, 1)[2].error or "")
+        refused = self.collect(device, 1)[2]
+        assert "bundle 141 of table 3 has digest" in (refused.error or "")
+        assert refused.failed_read == 1
 
     def replace_shard(self, device: FlashDevice, shard: Path, data: bytes) -> None:
         shard.write_bytes(data)
@@ -189,7 +191,9 @@ class DeviceContract:
     def test_gathering_past_the_end_is_an_error(self, device: FlashDevice, manifest: Manifest) -> None:
         beyond = np.full(3, align_up(manifest.shards[0].bytes))
         device.submit_gather(self.gather(manifest, offsets=beyond), urgent=False)
-        assert "end" in (self.collect(device, 1)[7].error or "")
+        refused = self.collect(device, 1)[7]
+        assert "end" in (refused.error or "")
+        assert refused.failed_read in range(3)
 
     def test_a_cancelled_gather_is_answered_once(self, device: FlashDevice, manifest: Manifest) -> None:
         for ticket in range(20):

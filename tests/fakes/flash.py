@@ -48,6 +48,7 @@ class FakeFlash:
         self.submitted: list[ReadRequest] = []
         self.gathered: list[GatherRequest] = []
         self.closed = False
+        self._reading = 0  # of a gather
 
     @classmethod
     def of_model(
@@ -96,8 +97,12 @@ class FakeFlash:
             else:
                 self._read(request)
         except (StorageError, OSError) as error:
-            return [ReadOutcome(request.ticket, str(error), False, kind=failure_kind(error))]
+            return [self._failure(request, error)]
         return [ReadOutcome(request.ticket, None, False)]
+
+    def _failure(self, request: ReadRequest | GatherRequest, error: Exception) -> ReadOutcome:
+        read = self._reading if isinstance(request, GatherRequest) else None
+        return ReadOutcome(request.ticket, str(error), False, kind=failure_kind(error), failed_read=read)
 
     def replace_shard(self, shard: int, data: bytes) -> None:
         self._shards[shard] = data
@@ -116,6 +121,7 @@ class FakeFlash:
     def _gather(self, request: GatherRequest) -> None:
         size, edges = request.bundle_bytes, request.edges.tolist()
         for read, (shard, offset) in enumerate(zip(request.shards.tolist(), request.offsets.tolist(), strict=True)):
+            self._reading = read
             first, last = edges[read], edges[read + 1]
             starts = request.starts[first:last]
             stored = self._load(shard, offset, int(starts[-1]) + size)

@@ -51,7 +51,8 @@ class PlainReads:
             else:
                 raise self._refusal(request, hit)
         except (StorageError, OSError) as failure:
-            return ReadOutcome(request.ticket, str(failure), False, kind=failure_kind(failure))
+            read = failure.gather_read if isinstance(failure, StorageError) else None
+            return ReadOutcome(request.ticket, str(failure), False, kind=failure_kind(failure), failed_read=read)
         return ReadOutcome(request.ticket, None, False)
 
     def _refusal(self, request: ReadRequest | GatherRequest, hit: Hit) -> StorageError:
@@ -59,9 +60,12 @@ class PlainReads:
         shard, offset, needed = (values[hit.read] for values in places)
         path = self._paths[shard]
         if hit.kind == "eio":
-            return read_error(f"{path} at offset {offset}", errno.EIO)
-        size = path.stat().st_size
-        return short_read_error(str(path), offset, needed=needed, reached=needed // 2, file_bytes=size)
+            refusal = read_error(f"{path} at offset {offset}", errno.EIO)
+        else:
+            size = path.stat().st_size
+            refusal = short_read_error(str(path), offset, needed=needed, reached=needed // 2, file_bytes=size)
+        refusal.gather_read = hit.read
+        return refusal
 
     def _place(self, request: ReadRequest | GatherRequest, hit: Hit) -> None:
         places = places_of(request)
@@ -72,7 +76,11 @@ class PlainReads:
             if isinstance(request, ReadRequest):
                 self._place_extent(request, memoryview(stored))
             else:
-                self._place_bundles(request, read, memoryview(stored))
+                try:
+                    self._place_bundles(request, read, memoryview(stored))
+                except CorruptDataError as error:
+                    error.gather_read = read
+                    raise
 
     def _place_extent(self, request: ReadRequest, stored: memoryview) -> None:
         where = f"{self._paths[request.shard]} at offset {request.offset}"

@@ -147,8 +147,7 @@ class Campaign:
         while True:
             known = self._known.get("open" if stage.cell_processes else "closed")
             now = observe(stage.grounds, stage.subject_id)
-            subject = [] if stage.subject_id is None else [stage.subject_id]
-            missed = judge_rest(now, known or now, {*subject, *stage.cell_processes.values()})
+            missed = judge_rest(now, known or now, stage.process_ids)
             if not missed or patience.is_over:
                 return missed, now
             time.sleep(TICK_S / 5)

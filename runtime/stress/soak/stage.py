@@ -67,6 +67,11 @@ class Stage:
     def subject_id(self) -> int | None:
         return None if self._subject is None else self._subject.process_id
 
+    @property
+    def process_ids(self) -> set[int]:
+        """Of the subject and its cell."""
+        return {*self.cell_processes.values(), *([] if self._subject is None else [self._subject.process_id])}
+
     # --- requests
 
     def learn(self, prompt: int, *, is_sampled: bool) -> Attempt:

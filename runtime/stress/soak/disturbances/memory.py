@@ -4,6 +4,7 @@ import time
 
 from tidemill.runtime.sizes import format_size
 from tidemill.runtime.stress.soak.attempt import Attempt, attempt
+from tidemill.runtime.stress.soak.disturbances.deaths import judge_death
 from tidemill.runtime.stress.soak.disturbances.disturbance import Finding, judge_attempt
 from tidemill.runtime.stress.soak.event import Event
 from tidemill.runtime.stress.soak.judges import CALM, Expected, SpecificError, judge_output
@@ -60,6 +61,7 @@ class SmallerGroup:
         except SubjectGoneError as error:
             finding.outcome, finding.error = "error", KILLED_ENGINE
             finding.violations += [] if KILLED_ENGINE in str(error) else [str(error)]
+            finding.violations += judge_death(stage, living=stage.process_ids)
             return finding
         judged = judge_attempt(stage, event, made, EXPECTED, finding.done)
         judged.violations += finding.violations

@@ -4,15 +4,13 @@ import signal
 import time
 
 from tidemill.runtime.stress.soak.attempt import Attempt
+from tidemill.runtime.stress.soak.disturbances.deaths import judge_death
 from tidemill.runtime.stress.soak.disturbances.disturbance import Finding, disturb, judge_recovery
 from tidemill.runtime.stress.soak.event import Event
-from tidemill.runtime.stress.soak.judges import CALM, Expected, SpecificError, judge_command
-from tidemill.runtime.stress.soak.observation import marked_processes, send_signal
-from tidemill.runtime.stress.soak.patience import TICK_S
+from tidemill.runtime.stress.soak.judges import CALM, Expected, SpecificError
+from tidemill.runtime.stress.soak.observation import send_signal
 from tidemill.runtime.stress.soak.stage import Stage
 from tidemill.runtime.stress.soak.subject_process import SubjectGoneError
-
-GONE_S = 5.0  # from the death of an engine to the end of its actors
 
 
 class Kill:
@@ -55,20 +53,9 @@ class Kill:
         else:
             finding.violations.append("the engine's process lives on after SIGKILL")
         stage.drop_subject()
-        finding.violations += _judge_orphans(stage)
-        done = stage.command(["clean"])
-        finding.violations += judge_command(done.status, done.stderr, {0})
+        finding.violations += judge_death(stage)
         judge_recovery(stage, event, request, finding)
         return finding
-
-
-def _judge_orphans(stage: Stage) -> list[str]:
-    until = time.monotonic() + GONE_S
-    while left := marked_processes(stage.grounds.mark):
-        if time.monotonic() > until:
-            return [f"outlive their engine by {GONE_S:.0f} s: {', '.join(left.values())}"]
-        time.sleep(TICK_S / 10)
-    return []
 
 
 class Stop:

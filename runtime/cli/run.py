@@ -50,12 +50,12 @@ def run_prompt(opening: Opening, sampling: SamplingFlags, settings: RunSettings)
         summary = generation.summary()
         before = {} if python_s is None else {"python": python_s}
         summary = replace(summary, start_s={**before, "tokenizer": tokenizer_s, **summary.start_s})
-    if settings.csv is not None:
-        write_token_csv(settings.csv, generation.tokens, summary, opening, sampling)
     if settings.as_json:
         sys.stdout.write(json.dumps(summary.to_json()) + "\n")
     else:
         show_summary(stderr_console(), summary, verbose=settings.verbose)
+    if settings.csv is not None:
+        write_token_csv(settings.csv, generation.tokens, summary, opening, sampling)
     if interrupted:
         raise KeyboardInterrupt
 

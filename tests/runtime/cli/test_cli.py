@@ -143,6 +143,21 @@ def test_csv_has_a_row_per_token_between_preamble_and_summary(tiny: Path, tmp_pa
     assert len([line for line in lines if not line.startswith("#")]) == 1 + 4
 
 
+def test_a_csv_that_cannot_be_written_costs_no_summary(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    text, err = run(tiny, "-p", PROMPT, "-n", "4", "--csv", str(tmp_path / "file" / "t.csv"), status=1)
+    assert len(text.split()) == 4
+    assert "bottleneck" in err
+    assert "error: [Errno 17] File exists" in err
+
+
+def test_a_csv_may_go_to_what_is_no_file(tiny: Path) -> None:
+    if Path("/dev/full").exists():
+        _, err = run(tiny, "-p", PROMPT, "-n", "2", "--csv", "/dev/full", status=1)
+        assert "No space left on device" in err
+        assert Path("/dev/full").is_char_device()
+
+
 def test_chat_needs_a_template_and_keeps_a_conversation(tiny: Path, tmp_path: Path) -> None:
     flags = ["chat", "-m", str(tiny), "--launcher", "in-process", "--ram", "none", "-n", "3", "-c", "40"]
     result = CliRunner().invoke(app, flags, input="w1\n")

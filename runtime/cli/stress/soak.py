@@ -46,14 +46,15 @@ def soak(
     from tidemill.runtime.stress.soak.settings import SoakSettings, check_settings
 
     chosen = KINDS if kinds is None else cast(tuple[Kind, ...], tuple(kinds.split(",")))
+    runtime_s, deadline_s = parse_seconds(runtime), parse_seconds(deadline)
     settings = check_settings(
         SoakSettings(
             model=resolve_model(model),
             model_name=model,
             seed=seed,
-            runtime_s=parse_seconds(runtime),
+            runtime_s=runtime_s,
             tokens=tokens,
-            deadline_s=parse_seconds(deadline),
+            deadline_s=deadline_s,
             directory=directory,
             kinds=chosen,
             only=event,

@@ -22,6 +22,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test goes to the network
 _RUNTIME = tempfile.TemporaryDirectory(prefix="tidemill-tests-")
 os.environ["XDG_RUNTIME_DIR"] = _RUNTIME.name
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+# Where nothing may be written beside sources, processes that tests start would compile our modules at every start (a
+# fifth of a small run); elsewhere it may.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+    os.environ["PYTHONPYCACHEPREFIX"] = f"{_RUNTIME.name}/bytecode"
 
 
 # What a shell had us ignore (it began us in its background, or under nohup) does nothing to us, but the processes that

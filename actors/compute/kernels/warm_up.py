@@ -102,6 +102,38 @@ def _warm_selection(kind: str, threads: int) -> None:
         row_range.row_dot_range(weights, zero, zero, zero, 0, 1, x, out, threads, 0, 1)
 
 
+def warm_kind(kind: str, threads: int, *, selects: bool = False, draft_planes: bool = False) -> None:
+    """The kernels of one of `needed_kernels`, run once on next to nothing."""
+    if kind.endswith((CHANNELS, NEURONS)):
+        _warm_bundles(kind, threads)
+        return
+    if selects:
+        _warm_selection(kind, threads)
+    if kind in PLANES_OF:
+        _warm_planes(kind, threads)
+        if draft_planes:
+            _warm_coarse(kind, threads)
+        return
+    one, x, out = np.ones(1, np.int64), np.ones((1, 4), np.float32), np.zeros((1, 4), np.float32)
+    zero, weights = np.zeros(1, np.int64), np.zeros(12, STORED_DTYPES[kind])
+    sums, neurons = np.zeros((MLP_PARTS, 1, 4), np.float32), np.zeros((MLP_PARTS, 3 * NEURON_BLOCK), np.float32)
+    linear.row_dot(weights, zero, zero, one, 0, 1, x, out, threads)
+    linear.mlp(weights, zero, zero, one, 0, 1, x, neurons, sums, False)
+
+
+def warm_steps(threads: int) -> None:
+    """The kernels of every model."""
+    x, out, sums = np.ones((1, 4), np.float32), np.zeros((1, 4), np.float32), np.zeros((MLP_PARTS, 1, 4), np.float32)
+    norm.norm_rows(x, x[0], EPS, out)
+    norm.close_branch(MLP_PARTS, sums, out, x[0], x[0], x, x[0], out, EPS)
+    angles, scratch = np.ones((1, 2), np.float32), np.zeros((threads, attention_scratch_floats(1, 4, 1)), np.float32)
+    keys, values = np.zeros((1, 1, 4, KEY_BLOCK), np.float32), np.zeros((1, KEY_BLOCK, 4), np.float32)
+    attention.attend(
+        np.ones((1, 12), np.float32), 0, angles, angles, x[0, :0], x[0], x[0], EPS,
+        keys, values, 0, np.float32(1.0), scratch, np.ones(KEY_BLOCK, np.float32), out,
+    )  # fmt: skip
+
+
 def warm_up(manifest: Manifest, *, threads: int, selects: bool = False, draft_planes: bool = False) -> None:
     """Run every kernel once on next to nothing; those of steps that select only if `selects`, those of drafts with
     plane 0 only if `draft_planes`.
@@ -111,31 +143,9 @@ def warm_up(manifest: Manifest, *, threads: int, selects: bool = False, draft_pl
     if not 1 <= threads <= numba.config.NUMBA_NUM_THREADS:
         raise ValueError(f"{threads} threads asked for, 1..{numba.config.NUMBA_NUM_THREADS} are possible here")
     numba.set_num_threads(threads)
-    one, x, out = np.ones(1, np.int64), np.ones((1, 4), np.float32), np.zeros((1, 4), np.float32)
-    zero = np.zeros(1, np.int64)
-    sums, neurons = np.zeros((MLP_PARTS, 1, 4), np.float32), np.zeros((MLP_PARTS, 3 * NEURON_BLOCK), np.float32)
-    for element in needed_kernels(manifest):
-        if element.endswith((CHANNELS, NEURONS)):
-            _warm_bundles(element, threads)
-            continue
-        if selects:
-            _warm_selection(element, threads)
-        if element in PLANES_OF:
-            _warm_planes(element, threads)
-            if draft_planes:
-                _warm_coarse(element, threads)
-            continue
-        weights = np.zeros(12, STORED_DTYPES[element])
-        linear.row_dot(weights, zero, zero, one, 0, 1, x, out, threads)
-        linear.mlp(weights, zero, zero, one, 0, 1, x, neurons, sums, False)
-    norm.norm_rows(x, x[0], EPS, out)
-    norm.close_branch(MLP_PARTS, sums, out, x[0], x[0], x, x[0], out, EPS)
-    angles, scratch = np.ones((1, 2), np.float32), np.zeros((threads, attention_scratch_floats(1, 4, 1)), np.float32)
-    keys, values = np.zeros((1, 1, 4, KEY_BLOCK), np.float32), np.zeros((1, KEY_BLOCK, 4), np.float32)
-    attention.attend(
-        np.ones((1, 12), np.float32), 0, angles, angles, x[0, :0], x[0], x[0], EPS,
-        keys, values, 0, np.float32(1.0), scratch, np.ones(KEY_BLOCK, np.float32), out,
-    )  # fmt: skip
+    for kind in needed_kernels(manifest):
+        warm_kind(kind, threads, selects=selects, draft_planes=draft_planes)
+    warm_steps(threads)
 
 
 def main(arguments: list[str]) -> int:

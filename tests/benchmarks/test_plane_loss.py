@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.plane_loss import Sums, count_shared, floats, measure
-from tests.fakes.checkpoints import write_checkpoint
+from tests.fakes.checkpoints import save_checkpoint
 from tidemill.storage.convert.convert import open_source
 from tidemill.storage.convert.gguf_source import to_bf16
 
@@ -45,7 +45,7 @@ def test_equal_weights_of_a_block_are_counted_and_not_those_of_different_blocks(
 
 @pytest.mark.slow
 def test_every_kind_of_matrix_has_a_row(tmp_path: Path) -> None:
-    write_checkpoint(tmp_path / "source", "smollm2", torch.bfloat16)
+    save_checkpoint(tmp_path / "source", "smollm2", torch.bfloat16)
     source = open_source(tmp_path / "source")
     rows = {row.tensor: row for row in measure(source)}
     assert set(rows) == {f"{n}_proj" for n in ("q", "k", "v", "o", "gate", "up", "down")} | {"embed_tokens"}
@@ -56,6 +56,6 @@ def test_every_kind_of_matrix_has_a_row(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_source_of_other_weights_is_refused(tmp_path: Path) -> None:
-    write_checkpoint(tmp_path / "source", "smollm2", torch.float32)
+    save_checkpoint(tmp_path / "source", "smollm2", torch.float32)
     with pytest.raises(ValueError, match="is f32, expected bf16"):
         list(measure(open_source(tmp_path / "source")))

@@ -62,8 +62,8 @@ def configurations() -> Mapping[str, transformers.PretrainedConfig]:
     }
 
 
-def write_checkpoint(directory: Path, name: str, dtype: torch.dtype) -> transformers.PreTrainedModel:
-    """Save a seeded random checkpoint and return the model in eval mode, computing in float32.
+def save_checkpoint(directory: Path, name: str, dtype: torch.dtype) -> None:
+    """A seeded random checkpoint.
 
     Weights are larger than transformers' initialisation, norms and biases are moved off 1 and 0: a part that is left
     out shows.
@@ -79,6 +79,11 @@ def write_checkpoint(directory: Path, name: str, dtype: torch.dtype) -> transfor
                 parameter.copy_(torch.randn_like(parameter) * (1.0 if "embed" in parameter_name else 0.15))
     model.to(dtype).save_pretrained(directory)
     (directory / "tokenizer.json").write_bytes(tokenizer_json(VOCAB))
+
+
+def write_checkpoint(directory: Path, name: str, dtype: torch.dtype) -> transformers.PreTrainedModel:
+    """`save_checkpoint`; the model in eval mode, computing in float32."""
+    save_checkpoint(directory, name, dtype)
     # Loaded again: `to(dtype)` has rounded the rotary frequencies too, which are no weights.
     loaded = transformers.AutoModelForCausalLM.from_pretrained(
         directory, dtype=torch.float32, attn_implementation="eager"

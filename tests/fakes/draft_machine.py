@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -61,7 +62,8 @@ class DraftMachine:
 
 @dataclass(frozen=True, kw_only=True)
 class Ran:
-    """`seconds` are those of the same choices without noise, so that what is compared is the choices."""
+    """`seconds` are those of the same choices without noise, so that what is compared is the choices. Passes are noisy
+    where somebody chose by them."""
 
     seconds: float
     passes: Sequence[Pass]
@@ -78,6 +80,7 @@ def chain_text(right: Callable[[DraftKind, int], float], seed: int = 0, scale: f
     kinds: tuple[DraftKind, ...] = ("none", "ngram", "planes", "model")
     draws = {kind: np.random.default_rng((seed, i)).random((2, 4096, 15)) for i, kind in enumerate(kinds)}
 
+    @cache
     def draft(kind: DraftKind, place: int) -> Drafts:
         mean, (fates, sure) = right(kind, place), draws[kind][:, place]
         chances = mean + min(mean - 0.5, 1 - mean) * (2 * sure - 1) if mean > 0.5 else np.full(15, mean)
@@ -122,13 +125,14 @@ def decode(
         right, gaps = text(choice.kind, place)
         drafted = _length(choice, gaps, confidence)
         accepted = min(right, drafted)
-        echoed = min(text("ngram", place).right, accepted + 1, room - 1, 15) if match(place) else 0
-        done = replace(machine.run(choice.kind, drafted, accepted, place, rng), echoed=echoed)
+        done = machine.run(choice.kind, drafted, accepted, place, None)
+        total_ns += done.total_ns
         if not isinstance(chooser, Choice):
+            echoed = min(text("ngram", place).right, accepted + 1, room - 1, 15) if match(place) else 0
+            done = replace(machine.run(choice.kind, drafted, accepted, place, rng), echoed=echoed)
             chooser.observe(done)
             if choice.kind == "planes":
                 confidence.observe(gaps[:drafted], accepted)
         passes.append(done)
-        total_ns += machine.run(choice.kind, drafted, accepted, place, None).total_ns
         place += done.tokens
     return Ran(seconds=total_ns / 1e9, passes=passes)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.fakes.checkpoints import write_checkpoint
+from tests.fakes.checkpoints import save_checkpoint
 from tests.system.engines import arena_of, checksums_of, options
 from tidemill.runtime.engine import Engine
 from tidemill.storage.convert.convert import convert_model
@@ -25,7 +25,7 @@ ARRANGEMENTS = [
 )  # fmt: skip
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("checkpoints") / "hf"
-    write_checkpoint(directory, *request.param)
+    save_checkpoint(directory, *request.param)
     return directory
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from tests.fakes.checkpoints import write_checkpoint
+from tests.fakes.checkpoints import save_checkpoint
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -16,7 +16,7 @@ def test_a_model_of_the_hub_cache_is_pulled_offline_into_our_own_directory(tmp_p
     """The standard cache layout, read by the library itself; nothing is written into it."""
     repository = tmp_path / "hf" / "hub" / "models--nobody--tiny"
     snapshot = repository / "snapshots" / REVISION
-    write_checkpoint(snapshot, "qwen2", torch.bfloat16)
+    save_checkpoint(snapshot, "qwen2", torch.bfloat16)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(REVISION)
     before = sorted(path.name for path in snapshot.iterdir())

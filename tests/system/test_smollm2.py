@@ -29,7 +29,7 @@ PROMPTS = [
     "<|im_start|>user\nWhat is the boiling point of water in Fahrenheit?<|im_end|>\n<|im_start|>assistant\n",
     "In 1969, 3 astronauts travelled 384400 km. Ünïcödé: 日本語 и кириллица.",
 ]
-COUNTS = [128, 32, 32, 32, 32]  # the first goes far into the context
+COUNTS = [96, 24, 24, 24, 24]  # the first goes far into the context
 FEW = 12  # tokens, where every one does the same
 
 

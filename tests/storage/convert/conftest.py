@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.fakes.checkpoints import write_checkpoint
+from tests.fakes.checkpoints import save_checkpoint
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("hf") / "model"
-    write_checkpoint(directory, "smollm2", torch.bfloat16)
+    save_checkpoint(directory, "smollm2", torch.bfloat16)
     return directory
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.fakes.checkpoints import VOCAB, configurations, write_checkpoint
+from tests.fakes.checkpoints import VOCAB, configurations, save_checkpoint
 from tidemill.storage.convert.convert import convert_model, verify_conversion
 from tidemill.storage.ids import TableId
 from tidemill.storage.manifest import Manifest
@@ -115,7 +115,7 @@ def table_values(directory: Path, manifest: Manifest, index: int) -> npt.NDArray
 
 @pytest.mark.parametrize(("name", "architecture"), [*ARCHITECTURES.items(), ("gemma3", "gemma3")])
 def test_gguf_and_safetensors_give_the_same_model(name: str, architecture: str, tmp_path: Path) -> None:
-    write_checkpoint(tmp_path / "hf", name, torch.bfloat16)
+    save_checkpoint(tmp_path / "hf", name, torch.bfloat16)
     write_as_gguf(tmp_path / "hf", name, architecture, tmp_path / "x.gguf")
     expected, got = convert_model(tmp_path / "hf", tmp_path / "a"), convert_model(tmp_path / "x.gguf", tmp_path / "b")
     verify_conversion(tmp_path / "x.gguf", tmp_path / "b")

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from tests.fakes.checkpoints import write_checkpoint
+from tests.fakes.checkpoints import save_checkpoint
 from tests.fakes.models import TINY
 from tests.fakes.orders import write_trace
 from tests.fakes.tensors import MemorySource, Words, expected_bundles
@@ -50,7 +50,7 @@ Orders = Mapping[int, npt.NDArray[np.uint32]]
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("hf") / "model"
-    write_checkpoint(directory, "smollm2", torch.bfloat16)
+    save_checkpoint(directory, "smollm2", torch.bfloat16)
     return directory
 
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from tests.fakes.checkpoints import write_checkpoint
+from tests.fakes.checkpoints import save_checkpoint
 from tidemill.storage.convert.convert import convert_model
 from tidemill.storage.convert.safetensors_source import SafetensorsSource
 from tidemill.storage.convert.tables import plan_tables
@@ -24,7 +24,7 @@ from tidemill.storage.errors import (
 
 @pytest.fixture
 def tied(tmp_path: Path) -> Path:
-    write_checkpoint(tmp_path / "m", "smollm2", torch.bfloat16)
+    save_checkpoint(tmp_path / "m", "smollm2", torch.bfloat16)
     return tmp_path / "m"
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.fakes.checkpoints import write_checkpoint
+from tests.fakes.checkpoints import save_checkpoint
 from tidemill.storage.convert import column_panels
 from tidemill.storage.convert.bundle_reader import BundleReader
 from tidemill.storage.convert.safetensors_source import SafetensorsSource
@@ -24,7 +24,7 @@ FF, HIDDEN = 112, 64
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("hf") / "model"
-    write_checkpoint(directory, "smollm2", torch.bfloat16)
+    save_checkpoint(directory, "smollm2", torch.bfloat16)
     return directory
 
 

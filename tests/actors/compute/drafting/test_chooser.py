@@ -63,6 +63,7 @@ def test_auto_is_not_slower_where_acceptance_changes(machine: str, before: float
     assert auto(MACHINES[machine], of, 320).seconds < 1.03 * plain(MACHINES[machine], of, 320)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("right", [(0.9, 0.85), (0.8, 0.7), (0.4, 0.6), (0.9, 0.3)])
 @pytest.mark.parametrize("machine", ["resident", "stream", "slow"])
 def test_auto_comes_near_the_best_fixed_choice(machine: str, right: tuple[float, float]) -> None:

@@ -181,11 +181,10 @@ class TableResidency:
     def validate(self) -> None:
         """Raises AssertionError when the arrays disagree. Tests call it after every step."""
         state, has_slot = self._state, self._slot_of >= 0
-        cached, staged = self._cached[: self._used].tolist(), _joined([*self._preloaded, *self._demanded]).tolist()
-        in_states = ((state == _STAGED) | (state == _USED)).nonzero()[0].tolist()
-        assert sorted(cached) == (state == _CACHED).nonzero()[0].tolist(), "cached list and states disagree"
-        assert sorted(staged) == in_states, "staged lists and states disagree"
-        assert (has_slot == (state != _ABSENT)).all(), "slots and states disagree"
+        cached, staged = self._cached[: self._used], _joined([*self._preloaded, *self._demanded])
+        assert _lists(cached, state == _CACHED), "cached list and states disagree"
+        assert _lists(staged, (state == _STAGED) | (state == _USED)), "staged lists and states disagree"
+        assert has_slot.tobytes() == (state != _ABSENT).tobytes(), "slots and states disagree"
         slots = self._slot_of[has_slot].tolist()
         assert len(set(slots)) == len(slots), "two bundles lie in one slot"
         assert self._is_open or self._used <= self._quota, "more is cached than the quota"
@@ -272,3 +271,11 @@ def _ids(index: Index) -> Ids:
 
 def _joined(parts: list[Index]) -> Index:
     return np.concatenate(parts) if parts else _NOTHING
+
+
+def _lists(bundles: Index, where: npt.NDArray[np.bool_]) -> bool:
+    """Whether they are, in any order, those where the mask is set. Tests ask after every message: the bytes
+    of arrays this small are compared in a tenth of the time of `np.array_equal`."""
+    ordered = bundles.astype(np.intp)
+    ordered.sort()
+    return ordered.tobytes() == where.nonzero()[0].tobytes()

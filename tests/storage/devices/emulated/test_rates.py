@@ -23,6 +23,7 @@ def test_every_class_comes_out_at_every_size_and_depth(name: str, size: int, dep
     assert FakeDrive(text, depth=depth).rate(size, depth, 600) == pytest.approx(expected, rel=WITHIN)
 
 
+@pytest.mark.slow
 def test_published_points_are_what_comes_out() -> None:
     """4 KiB alone and 32 at once, and large reads, of the drives named in docs/devices.md."""
     for name, alone, many in (("nvme-gen3", 19_000, 600_000), ("nvme-gen4", 22_000, 700_000), ("sata", 13_000, 98_000)):

@@ -29,7 +29,9 @@ from tidemill.storage.manifest_file import load_manifest
 TEXTS = ("Once upon a time, in a village by the sea, there lived", "The three laws of thermodynamics say that")
 GREEDY = make_sampling(0.0, 0, 1.0, 0.0, 1.0, 0)
 DRAWN = make_sampling(0.9, 40, 0.95, 0.0, 1.1, 7)
-MARGIN_BYTES = 16 << 20  # of a ceiling: what processes weigh differs by some MiB from one opening to the next
+# Of a ceiling. What processes weigh differs from one opening to the next: by some MiB, and by 30 when others that share
+# their libraries have ended since.
+MARGIN_BYTES = 48 << 20
 RECOVERY_TOKENS = 6
 
 
@@ -53,7 +55,7 @@ class Stage:
         tokenizer = TextTokenizer.open(settings.model, self.manifest.decoder.bos_token_id)
         self._prompts = [tuple(tokenizer.encode(text, add_special_tokens=True)) for text in TEXTS]
         self.references: dict[tuple[int, bool], Steps] = {}  # by prompt, and whether tokens are drawn
-        self._beside_bytes: int | None = None
+        self._beside_bytes = 0  # what a cell takes beside its arena, at most so far
         self._subject: SubjectProcess | None = None
         self.cell_processes: dict[str, int] = {}  # of the cell that is open
 
@@ -83,11 +85,9 @@ class Stage:
         return made
 
     def weigh(self) -> Attempt:
-        """How much a cell takes beside its arena: of the least arena, with drafts."""
+        """Another undisturbed run, with the least arena, and drafts, which take most beside it."""
         cell = self._cell(ram_bytes=None, arena_bytes=self.arena_bytes(0.0), draft="ngram")
-        made = self.decode(self._request(cell, 0, False))
-        self._beside_bytes = made.opened.beside_bytes if made.opened else None
-        return made
+        return self.decode(self._request(cell, 0, False))
 
     def reference(self, event: Event) -> Steps:
         return self.references[event.prompt, event.is_sampled]
@@ -95,7 +95,7 @@ class Stage:
     def cell(self, event: Event, **changes: object) -> CellChoice:
         """Under a ceiling. `changes`: fields of the choice, and `share`, that are not as drawn."""
         arena_bytes = self.arena_bytes(float(changes.pop("share", event.share)))  # type: ignore[arg-type]
-        ram_bytes = None if self._beside_bytes is None else self._beside_bytes + arena_bytes + MARGIN_BYTES
+        ram_bytes = self._beside_bytes + arena_bytes + MARGIN_BYTES
         drawn: dict[str, object] = {"draft": event.draft, "restarts": event.restarts}
         return self._cell(ram_bytes=ram_bytes, arena_bytes=arena_bytes, **(drawn | changes))
 
@@ -110,6 +110,8 @@ class Stage:
         """Raises SubjectGoneError, HungError."""
         made = attempt(self.subject, request, self.patience(), at=at, act=act)
         self.cell_processes = made.process_ids
+        if made.opened is not None:
+            self._beside_bytes = max(self._beside_bytes, made.opened.beside_bytes)
         return made
 
     def recover(self, request: Decode) -> Attempt:

@@ -109,10 +109,10 @@ class ArenaActor:
                 own, gathered = self._divide(tickets)
                 for ticket in own:
                     self._drop(self._tickets.pop(ticket))
-                sends += self._visits.cancelled(gathered)
+                sends += self._visits.cancelled(gathered, now_ns)
             case ReadFailed(ticket=ticket, what=what):
                 if self._visits.owns(ticket):
-                    sends += self._visits.failed(ticket, self._epoch, what)
+                    sends += self._visits.failed(ticket, self._epoch, what, now_ns)
                 else:
                     sends += self._take_failure(self._tickets.pop(ticket), what)
             case _:

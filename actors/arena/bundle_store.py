@@ -72,8 +72,14 @@ class BundleStore:
 
     # --- compute's side
 
+    def may_visit(self, table_id: int, place: int, bundles: Ids) -> bool:
+        """Whether there are slots for it now."""
+        table, pool = self._tables[table_id], self._pools[self._tables[table_id].pool]
+        part, channels = table.parts[place], bundles // np.uint32(table.layers)
+        return not pool.is_short or part.absent(channels).size <= pool.stack.free_count
+
     def visit(self, request: int, table_id: int, place: int, bundles: Ids, *, learns: bool) -> VisitReads:
-        """Begin a visit. `placed` says when all of it is there."""
+        """Begin a visit, which `may_visit`. `placed` says when all of it is there."""
         if self._visit is not None:
             raise RuntimeError(f"visit {request} began before visit {self._visit.request} ended")
         table = self._tables[table_id]
@@ -99,8 +105,7 @@ class BundleStore:
     @property
     def placed(self) -> Placed | None:
         """The visit under way, once nothing of it is missing."""
-        visit = self._visit
-        return None if visit is None or visit.waits_for else Placed(visit.request, visit.slots)
+        return None if (v := self._visit) is None or v.waits_for else Placed(v.request, v.slots)
 
     def end_visit(self, request: int) -> None:
         visit = self._visit
@@ -206,9 +211,7 @@ class BundleStore:
         pool = self._pools[table.pool]
         pool.arrived(gather.slots)
         waits = visit is not None and ticket in visit.waits_for
-        wanted = (
-            np.isin(gather.slots, visit.slots) if visit is not None and waits else np.zeros(len(gather.slots), bool)
-        )
+        wanted = np.isin(gather.slots, visit.slots if visit is not None and waits else ())
         for _, part, mine, channels in table.split(gather.bundles):
             lost = ~wanted[mine] & (part.slots_of(channels) == gather.slots[mine])
             if lost.any():

@@ -37,6 +37,7 @@ class BundleVisits:
         self._counters = counters
         self._to_load: deque[Gather] = deque()  # of the start, not sent yet
         self._loading: set[int] = set()  # tickets of those that were
+        self._postponed: VisitBundles | None = None  # until reads that were given up have been answered
 
     def start(self) -> list[Send]:
         self._to_load.extend(self._store.load_initial())
@@ -44,9 +45,12 @@ class BundleVisits:
 
     def visit(self, message: VisitBundles, now_ns: int) -> list[Send]:
         table, layer, learns = message.table, message.layer, message.learns
-        place = layer - self._manifest.tables[table].layer
+        place, bundles = layer - self._manifest.tables[table].layer, unpack_ids(message.bundles)
+        self._postponed = None if self._store.may_visit(table, place, bundles) else message
+        if self._postponed is not None:
+            return []
         self._speculation.begin_visit(table, layer, place, learns=learns, now_ns=now_ns)
-        found = self._store.visit(message.request, table, place, unpack_ids(message.bundles), learns=learns)
+        found = self._store.visit(message.request, table, place, bundles, learns=learns)
         self._count()
         hurried = [Send(ActorName.READER, PromoteReads(pack_ids(found.promoted)))] if found.promoted else []
         given_up = [Send(ActorName.READER, CancelReads(pack_ids(found.cancelled)))] if found.cancelled else []
@@ -59,6 +63,8 @@ class BundleVisits:
 
     def preload(self, message: PreloadBundles, now_ns: int) -> list[Send]:
         bundles = unpack_ids(message.bundles)
+        if self._postponed is not None:
+            return []  # there is less than a visit needs
         if message.certain:
             return self._read(self._store.preload(message.table, bundles, ALL)[0])
         self._speculation.wish(message.table, bundles)
@@ -76,24 +82,27 @@ class BundleVisits:
             self._store.arrived(ticket)
             self._loading.discard(ticket)
         placed = self._place(now_ns) if waited else []
-        return [*placed, *self._load(), *self._read(self._speculation.issue(now_ns))]
+        postponed = self._visit_postponed(now_ns)
+        speculated = [] if self._postponed is not None else self._speculation.issue(now_ns)
+        return [*placed, *postponed, *self._load(), *self._read(speculated)]
 
-    def failed(self, ticket: int, epoch: int, what: str) -> list[Send]:
+    def failed(self, ticket: int, epoch: int, what: str, now_ns: int) -> list[Send]:
         failure = self._store.failed(ticket)
         self._loading.discard(ticket)
         if failure.is_final:
             return [Send(ActorName.COMPUTE, BundlesUnavailable(epoch, what)), *self._load()]
-        return [*self._read(failure.gathers), *self._load()]
+        return [*self._read(failure.gathers), *self._visit_postponed(now_ns), *self._load()]
 
-    def cancelled(self, tickets: Iterable[int]) -> list[Send]:
+    def cancelled(self, tickets: Iterable[int], now_ns: int) -> list[Send]:
         for ticket in tickets:
             self._store.failed(ticket)
             self._loading.discard(ticket)
-        return self._load()
+        return [*self._visit_postponed(now_ns), *self._load()]
 
     def abandon(self) -> list[Send]:
         """What was not sent yet is still wanted, and nobody else could answer for it."""
         self._speculation.forget()
+        self._postponed = None
         unsent = {gather.ticket for gather in self._to_load}
         tickets = [ticket for ticket in self._store.abandon() if ticket not in unsent]
         return [Send(ActorName.READER, CancelReads(pack_ids(tickets)))] if tickets else []
@@ -107,6 +116,9 @@ class BundleVisits:
             return []
         self._speculation.visit_placed(now_ns)
         return [Send(ActorName.COMPUTE, BundlesPlaced(placed.request, pack_ids(placed.slots)))]
+
+    def _visit_postponed(self, now_ns: int) -> list[Send]:
+        return [] if self._postponed is None else self.visit(self._postponed, now_ns)
 
     def _load(self) -> list[Send]:
         now: list[Gather] = []

@@ -22,10 +22,17 @@ class PoolSlots:
         self.speculation_left = max(0, slots - quotas - reserve)
         self.ticket_of: npt.NDArray[np.int64] = np.full(slots, NO_TICKET, np.int64)
         self._given_up = np.zeros(slots, np.bool_)
+        self._given_up_count = 0
+
+    @property
+    def is_short(self) -> bool:
+        """Whether slots that were given up are still being read into. If not, there are enough for any visit."""
+        return self._given_up_count > 0
 
     def free(self, slots: Slots) -> None:
         reading = self.ticket_of[slots] != NO_TICKET
         self._given_up[slots[reading]] = True
+        self._given_up_count += int(np.count_nonzero(reading))
         self.stack.give_back(slots[~reading])
 
     def arrived(self, slots: Slots) -> None:
@@ -33,6 +40,7 @@ class PoolSlots:
         self.ticket_of[slots] = NO_TICKET
         given_up = slots[self._given_up[slots]]
         self._given_up[given_up] = False
+        self._given_up_count -= given_up.size
         self.stack.give_back(given_up)
 
     def tickets_of(self, slots: Slots) -> set[int]:

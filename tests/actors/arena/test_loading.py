@@ -45,8 +45,8 @@ def test_a_new_gather_follows_each_that_is_answered(visits: BundleVisits) -> Non
 
 def test_a_failed_and_a_cancelled_gather_make_room_too(visits: BundleVisits) -> None:
     first, second, *_ = tickets_of(visits.start())
-    assert len(tickets_of(visits.failed(first, 0, "EIO"))) == 1
-    assert len(tickets_of(visits.cancelled([second]))) == 1
+    assert len(tickets_of(visits.failed(first, 0, "EIO", 0))) == 1
+    assert len(tickets_of(visits.cancelled([second], 0))) == 1
 
 
 def test_giving_up_a_step_cancels_what_was_sent_and_keeps_the_rest(visits: BundleVisits) -> None:
@@ -54,7 +54,7 @@ def test_giving_up_a_step_cancels_what_was_sent_and_keeps_the_rest(visits: Bundl
     (cancel,) = [send.message for send in visits.abandon()]
     assert isinstance(cancel, CancelReads)
     assert unpack_ids(cancel.tickets).tolist() == sent
-    out = tickets_of(visits.cancelled(sent))
+    out = tickets_of(visits.cancelled(sent, 0))
     seen = list(out)
     while out:
         new = tickets_of(visits.arrived([out.pop(0)], 0))
